@@ -1,0 +1,177 @@
+"""A checkpoint folder: weights, config and metrics, written so that no reader sees half of one."""
+
+import csv
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+import cifar_torch
+from cifar_torch.errors import UserError
+from cifar_torch.model import CifarNet
+
+WEIGHTS, CONFIG, METRICS, HISTORY = "model.safetensors", "config.json", "metrics.json", "history.csv"
+
+
+@dataclass
+class Checkpoint:
+    """What a checkpoint folder holds. `config` keeps the network's own settings at its top level,
+    where huggingface_hub looks for them."""
+
+    model: CifarNet
+    config: dict[str, Any]
+    metrics: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+    folder: Path | None = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(self.config["class_names"])
+
+    @property
+    def title(self) -> str:
+        return self.folder.name if self.folder else self.config.get("recipe", {}).get("name", "")
+
+
+def load_checkpoint(folder: str | Path) -> Checkpoint:
+    """Read a checkpoint folder; the model is in eval mode on the CPU. Never unpickles.
+
+    Raises UserError: no such folder, a file missing, damaged or not of this network.
+    """
+    folder = Path(folder)
+    while True:
+        before = _identity(folder)
+        try:
+            checkpoint = _read(folder)
+        except UserError:
+            if _identity(folder) == before:
+                raise
+        else:
+            if _identity(folder) == before:
+                return checkpoint
+        # The folder was replaced while it was read: read the new one.
+
+
+def _identity(folder: Path) -> int | None:
+    for _ in range(50):  # a writer is between its two renames for some microseconds
+        try:
+            return folder.stat().st_ino
+        except OSError:
+            if not any(folder.parent.glob(f".{folder.name}.*")):
+                return None
+            time.sleep(0.01)
+    return None
+
+
+def _read(folder: Path) -> Checkpoint:
+    if not folder.is_dir():
+        raise UserError(f"there is no checkpoint folder {folder}; train.py makes one.")
+    config = _read_json(folder / CONFIG)
+    try:
+        settings = {k: config[k] for k in ("num_classes", "dropout", "mean", "std") if k in config}
+        model = CifarNet(**settings)
+        config.setdefault("class_names", [f"class {i}" for i in range(model.num_classes)])
+        if len(config["class_names"]) != model.num_classes:
+            raise ValueError("class_names and num_classes differ")
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{folder / CONFIG} does not describe a CifarNet: {error}.") from error
+    try:
+        weights = load_file(folder / WEIGHTS)
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} has no {WEIGHTS}; it is not a whole checkpoint.") from error
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{folder / WEIGHTS} is damaged: {error}.") from error
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError(f"{folder / WEIGHTS} holds another network: {reason}") from error
+    metrics = _read_json(folder / METRICS) if (folder / METRICS).exists() else {}
+    return Checkpoint(model.eval(), config, metrics, _read_history(folder / HISTORY), folder)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError("not an object")
+        return value
+    except FileNotFoundError as error:
+        raise UserError(f"{path.parent} has no {path.name}; it is not a checkpoint.") from error
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} is damaged: {error}.") from error
+
+
+def _read_history(path: Path) -> list[dict[str, float]]:
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def save_checkpoint(
+    checkpoint: Checkpoint,
+    folder: str | Path,
+    extras: Callable[[Path], None] = lambda folder: None,
+) -> None:
+    """Write a checkpoint folder in one step. `extras` writes more files (figures, card) into it."""
+    with replaced_folder(Path(folder)) as new:
+        checkpoint.model.save_pretrained(new, config=checkpoint.config)
+        (new / "README.md").unlink(missing_ok=True)  # the mixin's empty card; ours comes below
+        write_json(new / METRICS, checkpoint.metrics)
+        if checkpoint.history:
+            with (new / HISTORY).open("w", newline="") as file:
+                writer = csv.DictWriter(file, list(checkpoint.history[0]))
+                writer.writeheader()
+                writer.writerows(checkpoint.history)
+        extras(new)
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+@contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """A new folder to write into, which takes the place of `folder` once all is written.
+
+    If the writing fails, `folder` stays as it was. Raises UserError where it cannot be written.
+    """
+    folder = Path(os.path.abspath(folder))
+    new = folder.with_name(f".{folder.name}.new-{os.getpid()}")
+    old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
+    try:
+        new.mkdir(parents=True)
+        yield new
+        if folder.exists():
+            os.rename(folder, old)
+        os.rename(new, folder)
+    except OSError as error:
+        raise UserError(f"cannot write the checkpoint {folder}: {error}.") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def versions() -> dict[str, str]:
+    return {
+        "cifar_torch": cifar_torch.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def list_checkpoints(folder: str | Path = "checkpoints") -> list[Path]:
+    """The checkpoint folders in `folder`: best first, the rest by name."""
+    found = sorted(p.parent for p in Path(folder).glob(f"[!.]*/{WEIGHTS}"))
+    return sorted(found, key=lambda p: p.name != "best")

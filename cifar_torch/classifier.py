@@ -1,0 +1,105 @@
+"""An image of any kind -> class, confidence, or «none of these»."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cifar_torch.checkpoint import Checkpoint, list_checkpoints, load_checkpoint
+from cifar_torch.errors import UserError
+from cifar_torch.images import ImageSource, open_image, to_pixels
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the classifier says of one picture.
+
+    `class_name` is None for «none of these». `confidences` has every class, the likeliest first,
+    as calibrated probabilities; `pixels` is the (32, 32, 3) uint8 picture that the network saw.
+    """
+
+    class_name: str | None
+    confidences: dict[str, float]
+    pixels: np.ndarray
+
+    @property
+    def confidence(self) -> float:
+        """Of the likeliest class, be it given as the answer or not."""
+        return next(iter(self.confidences.values()))
+
+
+class Classifier:
+    """A checkpoint with its preprocessing and calibration. Safe to use from several threads."""
+
+    def __init__(self, checkpoint: Checkpoint):
+        self.checkpoint = checkpoint
+        self.class_names = checkpoint.class_names
+        self.model = checkpoint.model.eval()
+        self.temperature = float(checkpoint.config.get("temperature", 1.0))
+        self.mirror = bool(checkpoint.config.get("mirror", False))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Classifier":
+        """The classifier of a checkpoint folder. Raises UserError."""
+        return cls(load_checkpoint(folder))
+
+    def classify(self, source: ImageSource) -> Answer:
+        """The answer for one picture: a path, bytes, PIL image or array. Raises ImageError."""
+        return self.classify_pixels(to_pixels(open_image(source))[None])[0]
+
+    def classify_pixels(self, pixels: np.ndarray) -> list[Answer]:
+        """The answers for pictures as the network sees them, (N, 32, 32, 3) uint8."""
+        images = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2)
+        probabilities = self.probabilities(images)
+        return [self._answer(p, x) for p, x in zip(probabilities.numpy(), pixels, strict=True)]
+
+    @torch.inference_mode()
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Calibrated probabilities (N, classes) of images (N, 3, 32, 32) uint8."""
+        return (self.logits(images) / self.temperature).softmax(dim=1)
+
+    @torch.inference_mode()
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits (N, classes), averaged over both mirror images where the recipe says so."""
+        logits = self.model(images)
+        return (logits + self.model(images.flip(-1))) / 2 if self.mirror else logits
+
+    def _answer(self, probabilities: np.ndarray, pixels: np.ndarray) -> Answer:
+        order: Sequence[int] = np.argsort(-probabilities, kind="stable").tolist()
+        confidences = {self.class_names[i]: float(probabilities[i]) for i in order}
+        return Answer(self.class_names[order[0]], confidences, pixels)
+
+
+class Classifiers:
+    """The checkpoints of a folder by name, each loaded when it is first asked for."""
+
+    def __init__(self, folder: str | Path = "checkpoints", default: str | Path | None = None):
+        """`default` is a checkpoint folder, which may lie elsewhere. Raises UserError."""
+        self.folder = Path(folder)
+        self._extra = {Path(default).resolve().name: Path(default)} if default else {}
+        self._loaded: dict[Path, tuple[int, Classifier]] = {}
+        self._lock = threading.Lock()
+        if not self.names():
+            raise UserError(f"there is no checkpoint in {self.folder}; train.py makes one.")
+
+    def names(self) -> list[str]:
+        """The default first, then best, then the rest by name. New folders appear at once."""
+        found = {**self._extra, **{p.name: p for p in list_checkpoints(self.folder)}}
+        return list(found)
+
+    def get(self, name: str | None = None) -> Classifier:
+        """The classifier of that name, or the first; read again where its folder was replaced."""
+        name = name or self.names()[0]
+        if name not in self.names():
+            raise UserError(f"there is no checkpoint {name!r}; there are: {', '.join(self.names())}.")
+        folder = self._extra.get(name, self.folder / name)
+        with self._lock:
+            version = folder.stat().st_mtime_ns
+            known = self._loaded.get(folder)
+            if known is None or known[0] != version:
+                known = self._loaded[folder] = (version, Classifier.load(folder))
+            return known[1]

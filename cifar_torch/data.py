@@ -1,0 +1,328 @@
+"""CIFAR-10, or a folder of images -> tensors; and the augmentations, each for a whole batch."""
+
+import hashlib
+import json
+import os
+import sys
+import urllib.error
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from cifar_torch.errors import UserError
+from cifar_torch.images import EXTENSIONS, IMAGE_SIZE, ImageError, open_image, to_pixels
+
+CIFAR10_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+HELD_OUT_SHARE = 0.1  # of a folder that has no test/ of its own
+SPLIT_SEED = 20_240_411  # splits are part of the data: the same for every run and every seed
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (N, 3, 32, 32) uint8 and their labels (N,) int64, on one device."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Tensor) -> "Split":
+        return Split(self.images[index], self.labels[index])
+
+    def to(self, device: torch.device) -> "Split":
+        return Split(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class Data:
+    """What to train on, what to test on, and where it came from, in words for the model card."""
+
+    train: Split
+    test: Split
+    class_names: tuple[str, ...]
+    origin: str
+    skipped: tuple[str, ...] = field(default=())
+
+    def hold_out(self, share: float) -> tuple[Split, Split]:
+        """The training images without a fixed `share` of them, and that share."""
+        rest, held = _fixed_split(len(self.train), share)
+        return self.train[rest], self.train[held]
+
+    def first(self, count: int) -> "Data":
+        """The same data with only a fixed random `count` of the training images."""
+        order = torch.randperm(len(self.train), generator=_split_generator())
+        return replace(self, train=self.train[order[:count]])
+
+
+def _split_generator() -> torch.Generator:
+    return torch.Generator().manual_seed(SPLIT_SEED)
+
+
+def _fixed_split(count: int, share: float) -> tuple[Tensor, Tensor]:
+    held = max(1, round(count * share))
+    order = torch.randperm(count, generator=_split_generator())
+    return order[held:].sort().values, order[:held].sort().values
+
+
+# ------------------------------------------------------------------------------------ CIFAR-10
+
+
+def load_cifar10(root: str | Path = "data", download: bool = True) -> Data:
+    """CIFAR-10 through torchvision, downloaded into `root` where it is not there yet.
+
+    Raises UserError: no network, a damaged download, a folder that cannot be written.
+    """
+    from torchvision.datasets import CIFAR10  # here: serving must not need torchvision
+
+    root = Path(root)
+    archive = root / CIFAR10.filename
+    by_hand = (
+        f"download {CIFAR10.url} on another machine, put it at {archive} "
+        "(do not unpack it), and run this again"
+    )
+    try:
+        splits = [CIFAR10(root, train=train, download=download) for train in (True, False)]
+    except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
+        raise UserError(
+            f"cannot download CIFAR-10 ({getattr(error, 'reason', error)}). Check the network, or "
+            f"{by_hand}; your own pictures work with --image-folder."
+        ) from error
+    except OSError as error:
+        raise UserError(f"cannot write CIFAR-10 to {root}: {error}.") from error
+    except RuntimeError as error:  # torchvision's word for an MD5 that does not match
+        if not download:
+            raise UserError(f"no CIFAR-10 in {root}: {by_hand}.") from error
+        raise UserError(
+            f"{archive} is not the real CIFAR-10 archive (its checksum is wrong). Delete it and run "
+            f"this again, or {by_hand}."
+        ) from error
+    train, test = (
+        Split(
+            torch.from_numpy(split.data).permute(0, 3, 1, 2).contiguous(),
+            torch.tensor(split.targets, dtype=torch.int64),
+        )
+        for split in splits
+    )
+    return Data(train, test, tuple(splits[0].classes), "CIFAR-10 (torchvision)")
+
+
+# ------------------------------------------------------------------------------ image folders
+
+
+def load_image_folder(
+    folder: str | Path, strict: bool = False, cache: Path | None = None
+) -> Data:
+    """A folder of class-named subfolders of images, with train/ and test/ or without.
+
+    Without them a fixed tenth of each class is held out for the test. Unreadable images are
+    skipped and counted, or an error with `strict`. Raises UserError.
+    """
+    folder = Path(folder)
+    if (folder / "train").is_dir() and (folder / "test").is_dir():
+        train, names, skipped = _load_split(folder / "train", strict, cache)
+        test, _, more = _load_split(folder / "test", strict, cache, names)
+        skipped += more
+    else:
+        everything, names, skipped = _load_split(folder, strict, cache)
+        held = torch.cat([_held_out_of_class(everything, c) for c in range(len(names))])
+        in_test = torch.zeros(len(everything), dtype=torch.bool)
+        in_test[held] = True
+        train, test = everything[~in_test], everything[in_test]
+    return Data(train, test, names, f"images of the folder {folder.resolve().name}", skipped)
+
+
+def load_test_images(
+    folder: str | Path, class_names: tuple[str, ...], strict: bool = False, cache: Path | None = None
+) -> tuple[Split, tuple[str, ...]]:
+    """`folder/test` where that is, else all of `folder`, labelled as in `class_names`; and what
+    was skipped. Raises UserError."""
+    folder = Path(folder)
+    split, _, skipped = _load_split(
+        folder / "test" if (folder / "test").is_dir() else folder, strict, cache, class_names
+    )
+    return split, skipped
+
+
+def _held_out_of_class(split: Split, label: int) -> Tensor:
+    indices = (split.labels == label).nonzero().flatten()
+    _, held = _fixed_split(len(indices), HELD_OUT_SHARE)
+    return indices[held]
+
+
+def _load_split(
+    folder: Path, strict: bool, cache: Path | None, class_names: tuple[str, ...] | None = None
+) -> tuple[Split, tuple[str, ...], tuple[str, ...]]:
+    files, names = _list_images(folder, class_names)
+    cached = _cache_file(folder, cache)
+    fingerprint = _fingerprint(folder, files, names)
+    found = _read_cache(cached, fingerprint)
+    if found is None:
+        split, skipped = _decode(folder, files, strict)
+        _write_cache(cached, fingerprint, split, skipped)
+    else:
+        split, skipped = found
+        if skipped and strict:
+            raise UserError(f"{skipped[0]} Without --strict it is skipped.")
+    if skipped:
+        print(f"Skipped {len(skipped)} unreadable: {skipped[0]}", file=sys.stderr)
+    counts = torch.bincount(split.labels, minlength=len(names))
+    for name, count in zip(names, counts.tolist(), strict=True):
+        if count == 0:
+            raise UserError(f"none of the images of class {name!r} in {folder} can be read.")
+    return split, names, skipped
+
+
+def _list_images(
+    folder: Path, class_names: tuple[str, ...] | None
+) -> tuple[list[tuple[str, int]], tuple[str, ...]]:
+    """(path below `folder`, label) of every image, and the class names. Raises UserError."""
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}.")
+    found = sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
+    if not found:
+        raise UserError(
+            f"{folder} has no subfolders; put the images of each class in a folder named after it, "
+            f"as in {folder / 'cat'}/1.jpg."
+        )
+    if class_names is None:
+        if len(found) < 2:
+            raise UserError(f"{folder} has one class only ({found[0]}); at least 2 are needed.")
+        class_names = tuple(found)
+    elif set(found) != set(class_names):
+        odd = ", ".join(sorted(set(found) ^ set(class_names)))
+        raise UserError(
+            f"the class folders of {folder} are not the classes asked for "
+            f"({', '.join(class_names)}); only in one of the two: {odd}."
+        )
+    files = []
+    for label, name in enumerate(class_names):
+        of_class = sorted(
+            Path(parent, file).relative_to(folder).as_posix()
+            for parent, _, children in os.walk(folder / name)
+            for file in children
+            if os.path.splitext(file)[1].lower() in EXTENSIONS
+        )
+        if not of_class:
+            raise UserError(f"the class folder {folder / name} has no images in it.")
+        files += [(path, label) for path in of_class]
+    return files, class_names
+
+
+def _decode(
+    folder: Path, files: list[tuple[str, int]], strict: bool
+) -> tuple[Split, tuple[str, ...]]:
+    images = np.empty((len(files), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+    broken: dict[int, str] = {}
+
+    def decode(i: int) -> None:
+        path = folder / files[i][0]
+        try:
+            images[i] = to_pixels(open_image(path, name=str(path)))
+        except ImageError as error:
+            broken[i] = str(error)
+            if strict:
+                raise UserError(f"{error} Without --strict it is skipped.") from error
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        work = pool.map(decode, range(len(files)))
+        for _ in tqdm(work, f"Reading {folder}", len(files), unit="img", leave=False):
+            pass
+    good = np.array([i for i in range(len(files)) if i not in broken], dtype=np.int64)
+    split = Split(
+        torch.from_numpy(images[good]).permute(0, 3, 1, 2).contiguous(),
+        torch.tensor([files[i][1] for i in good], dtype=torch.int64),
+    )
+    return split, tuple(broken[i] for i in sorted(broken))
+
+
+def _cache_file(folder: Path, cache: Path | None) -> Path:
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    return (cache or home / "cifar_torch") / f"{folder.name}-{key}.safetensors"
+
+
+def _fingerprint(folder: Path, files: list[tuple[str, int]], names: tuple[str, ...]) -> str:
+    """Changes when an image is added, removed, renamed, moved, resized or written anew."""
+    digest = hashlib.sha256(json.dumps(names).encode())
+    for path, _ in files:
+        stat = os.stat(folder / path)
+        digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _read_cache(path: Path, fingerprint: str) -> tuple[Split, tuple[str, ...]] | None:
+    try:
+        stored = load_file(path)
+        meta = json.loads(bytes(stored["meta"].tolist()))
+        if meta["fingerprint"] != fingerprint:
+            return None
+        return Split(stored["images"], stored["labels"]), tuple(meta["skipped"])
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None  # no cache, or a damaged one: the images themselves are still there
+
+
+def _write_cache(path: Path, fingerprint: str, split: Split, skipped: tuple[str, ...]) -> None:
+    meta = json.dumps({"fingerprint": fingerprint, "skipped": skipped}).encode()
+    tensors = {
+        "images": split.images,
+        "labels": split.labels,
+        "meta": torch.tensor(list(meta), dtype=torch.uint8),
+    }
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, temporary)
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        print(f"The images could not be cached in {path.parent}: {error}", file=sys.stderr)
+
+
+# ------------------------------------------------------------------------------- augmentation
+# Each takes a whole batch (N, 3, 32, 32) and the random numbers of its images, on one device.
+
+
+def random_crop(images: Tensor, padding: int, shift: Tensor) -> Tensor:
+    """Images padded with `padding` mirrored pixels, then cut at `shift` (N, 2) in [0, 2 padding]."""
+    n, _, height, width = images.shape
+    padded = F.pad(images, (padding,) * 4, mode="reflect")
+    rows = shift[:, :1] + torch.arange(height, device=images.device)
+    columns = shift[:, 1:] + torch.arange(width, device=images.device)
+    batch = torch.arange(n, device=images.device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def random_flip(images: Tensor, mirrored: Tensor) -> Tensor:
+    """Images with those where `mirrored` (N,) bool is set mirrored left to right."""
+    return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+
+
+def cutout(images: Tensor, size: int, centre: Tensor) -> Tensor:
+    """Images with a square of `size` pixels around `centre` (N, 2) made mid-grey.
+
+    The square is cut off at the border, as in DeVries and Taylor's paper (arXiv 1708.04552).
+    """
+    n, _, height, width = images.shape
+    start = centre - size // 2
+
+    def inside(length: int, first: Tensor) -> Tensor:
+        position = torch.arange(length, device=images.device)
+        return (position >= first[:, None]) & (position < first[:, None] + size)
+
+    blank = inside(height, start[:, 0])[:, :, None] & inside(width, start[:, 1])[:, None, :]
+    return images.masked_fill(blank[:, None], 127)
+
+
+Augment = Callable[[Tensor, Tensor], Tensor]

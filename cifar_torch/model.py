@@ -1,0 +1,117 @@
+"""The report's network, layer by layer, and its max-norm constraint."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+MAX_NORM_LAYERS = ("dense", "dense_1")
+
+
+class ReLUDropout(nn.Dropout):
+    """ReLU of the layer before, then dropout: one pass over memory instead of two."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(F.relu(x), self.p, self.training)
+
+
+class ReLUMaxPool(nn.MaxPool2d):
+    """ReLU of the layer before, and 2x2 max pooling; pooled first, ReLU has a quarter to do."""
+
+    def __init__(self) -> None:
+        super().__init__(kernel_size=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(super().forward(x))
+
+
+class CifarNet(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="cifar-torch",
+    license="apache-2.0",
+    pipeline_tag="image-classification",
+    tags=["cifar10", "image-classification"],
+):
+    """Conv-Dropout-Conv-Pool x3, Dense 1024/512/`num_classes`: 2,915,114 parameters for ten classes.
+
+    Takes images (N, 3, 32, 32), uint8 or already on the scale 0..255, and gives logits
+    (N, num_classes). The normalisation, (pixels / 255 - mean) / std by channel, is its own. Layers
+    have the names of the Keras original; the ReLU of a layer is done by the layer after it.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 10,
+        dropout: float = 0.2,
+        mean: Sequence[float] = (0.0, 0.0, 0.0),
+        std: Sequence[float] = (1.0, 1.0, 1.0),
+    ):
+        super().__init__()
+        self.num_classes = num_classes
+        layers: OrderedDict[str, nn.Module] = OrderedDict(
+            conv2d=_conv(3, 32),
+            dropout=ReLUDropout(dropout),
+            conv2d_1=_conv(32, 32),
+            max_pooling2d=ReLUMaxPool(),
+            conv2d_2=_conv(32, 64),
+            dropout_1=ReLUDropout(dropout),
+            conv2d_3=_conv(64, 64),
+            max_pooling2d_1=ReLUMaxPool(),
+            conv2d_4=_conv(64, 128),
+            dropout_2=ReLUDropout(dropout),
+            conv2d_5=_conv(128, 128),
+            max_pooling2d_2=ReLUMaxPool(),
+            flatten=nn.Flatten(),
+            dropout_3=ReLUDropout(dropout),
+            dense=nn.Linear(2048, 1024),
+            dropout_4=ReLUDropout(dropout),
+            dense_1=nn.Linear(1024, 512),
+            dropout_5=ReLUDropout(dropout),
+            dense_2=nn.Linear(512, num_classes),
+        )
+        self.layers = nn.Sequential(layers)
+        # Settings, not weights: config.json keeps them.
+        self.register_buffer("scale", 1 / (255 * _channels(std)), persistent=False)
+        self.register_buffer("shift", -_channels(mean) / _channels(std), persistent=False)
+        self.reset_parameters()
+
+    def reset_parameters(self, init: str = "glorot") -> None:
+        """Keras's start, Glorot-uniform kernels, or He-normal ones; zero biases."""
+        for layer in self.layers:
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                if init == "he":
+                    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                else:
+                    nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Images (N, 3, 32, 32) on the scale 0..255 as the first layer takes them."""
+        return images * self.scale + self.shift
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(self.normalise(images))
+
+    def constrained_weights(self) -> list[Tensor]:
+        """The kernels of the two hidden dense layers, (out, in), which max-norm acts on."""
+        return [self.layers.get_submodule(name).weight for name in MAX_NORM_LAYERS]
+
+
+def _conv(channels_in: int, channels_out: int) -> nn.Conv2d:
+    return nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1)
+
+
+def _channels(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1)
+
+
+@torch.no_grad()
+def apply_max_norm(weight: Tensor, limit: float = 3.0) -> None:
+    """Keras's MaxNorm in place: each unit's incoming weights, a row of (out, in), to an L2 norm of
+    at most `limit`."""
+    norm = weight.norm(dim=1, keepdim=True)
+    weight.mul_(norm.clamp(max=limit) / (1e-7 + norm))
