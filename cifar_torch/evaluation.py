@@ -1,0 +1,64 @@
+"""How good a classifier's answers are: accuracy with its interval, calibration, confusions."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BINS = 15
+
+
+def wilson_interval(right: int, total: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95% interval of a share, by Wilson's score (JASA 22, 1927)."""
+    if total == 0:
+        return 0.0, 1.0
+    share, z2n = right / total, z * z / total
+    middle = (share + z2n / 2) / (1 + z2n)
+    half = z / (1 + z2n) * math.sqrt(share * (1 - share) / total + z2n / (4 * total))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def reliability_bins(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> list[dict[str, float]]:
+    """Mean confidence, accuracy and share of the images in equal bins of confidence."""
+    confidence, answers = probabilities.max(dim=1)
+    right = (answers == labels).double()
+    index = (confidence.double() * bins).ceil().long().clamp(1, bins) - 1
+    count, conf, hits = (
+        torch.zeros(bins, dtype=torch.double).index_add(0, index, values)
+        for values in (torch.ones_like(right), confidence.double(), right)
+    )
+    filled = count.clamp(min=1)
+    rows = torch.stack([conf / filled, hits / filled, count / len(labels)], dim=1).tolist()
+    return [dict(zip(("confidence", "accuracy", "share"), row, strict=True)) for row in rows]
+
+
+def calibration_error(bins: Sequence[dict[str, float]]) -> float:
+    """Expected calibration error (Guo et al., arXiv 1706.04599): the mean gap between confidence
+    and accuracy, weighted by how many images are in each bin."""
+    return sum(b["share"] * abs(b["confidence"] - b["accuracy"]) for b in bins)
+
+
+def measure(
+    logits: Tensor, labels: Tensor, class_names: Sequence[str], temperature: float = 1.0
+) -> dict[str, Any]:
+    """Every figure about the answers to labelled images: logits (N, classes), labels (N,)."""
+    classes, total = len(class_names), len(labels)
+    scaled = logits.double() / temperature
+    answers = scaled.argmax(dim=1)
+    right = int((answers == labels).sum())
+    confusion = torch.bincount(labels * classes + answers, minlength=classes**2).view(classes, -1)
+    by_class = confusion.diag() / confusion.sum(dim=1).clamp(min=1)
+    bins = reliability_bins(scaled.softmax(dim=1), labels)
+    return {
+        "accuracy": right / total,
+        "accuracy_ci95": list(wilson_interval(right, total)),
+        "loss": F.cross_entropy(scaled, labels).item(),
+        "ece": calibration_error(bins),
+        "by_class": dict(zip(class_names, by_class.tolist(), strict=True)),
+        "confusion": confusion.tolist(),
+        "reliability": bins,
+        "images": total,
+    }

@@ -1,0 +1,136 @@
+"""Every picture that the project draws. Each function returns a matplotlib Figure.
+
+Class names and `words` may be in any language; the words are English unless others are given.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+BLUE, ORANGE, GREY = "#2563a8", "#d9730d", "#8a8f98"  # told apart by the colour-blind as well
+
+WORDS = {
+    "epoch": "epoch",
+    "accuracy": "accuracy",
+    "loss": "loss",
+    "training": "training",
+    "validation": "validation",
+    "true_class": "true class",
+    "answer": "answer",
+    "confidence": "confidence",
+    "share_right": "share of answers that are right",
+    "share_of_images": "share of the images",
+    "perfect": "perfectly honest",
+    "measured": "measured",
+}
+
+Words = Mapping[str, str]
+
+
+def sample_grid(images: np.ndarray, titles: Sequence[str], columns: int = 3) -> Figure:
+    """Images (N, 32, 32, 3) uint8 in a grid, each under its title; figure 9 of the report."""
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(2.1 * columns, 2.35 * rows), layout="constrained")
+    for i, (image, title) in enumerate(zip(images, titles, strict=True)):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        axes.imshow(image, interpolation="nearest")
+        axes.set_title(title, fontsize=11)
+        axes.set_axis_off()
+    return figure
+
+
+def curves(history: Sequence[Mapping[str, float]], words: Words = WORDS) -> Figure:
+    """Accuracy and loss by epoch, on the training and the validation images."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    epochs = [row["epoch"] for row in history]
+    for axes, key in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
+        for column, colour, name in ((key, GREY, "training"), (f"val_{key}", BLUE, "validation")):
+            values = [row.get(column, np.nan) for row in history]
+            axes.plot(epochs, values, color=colour, label=words[name], marker=".", markersize=5)
+        axes.set(xlabel=words["epoch"], ylabel=words[key])
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.legend(frameon=False)
+        _quiet(axes)
+    figure.axes[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return figure
+
+
+def confusion_matrix(
+    counts: Sequence[Sequence[int]], class_names: Sequence[str], words: Words = WORDS
+) -> Figure:
+    """How often images of each true class (row) got each answer (column), in per cent of the row."""
+    matrix = np.asarray(counts, dtype=float)
+    shares = 100 * matrix / matrix.sum(axis=1, keepdims=True).clip(min=1)
+    size = max(4.5, 0.62 * len(class_names) + 1.6)
+    figure = Figure(figsize=(size, size), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=10)  # the root shows the rare mistakes
+    for (row, column), share in np.ndenumerate(shares):
+        if share >= 0.5:
+            colour = "white" if share > 40 else "#222222"
+            axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=colour, fontsize=9)
+    ticks = range(len(class_names))
+    axes.set_xticks(ticks, class_names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, class_names)
+    axes.set(xlabel=f"{words['answer']} (%)", ylabel=words["true_class"])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def accuracy_by_class(
+    by_class: Mapping[str, float], words: Words = WORDS, names: Mapping[str, str] | None = None
+) -> Figure:
+    """A bar a class, the best on top."""
+    order = sorted(by_class, key=lambda name: by_class[name])
+    figure = Figure(figsize=(6, max(2.2, 0.36 * len(order) + 0.8)), layout="constrained")
+    axes = figure.add_subplot()
+    bars = axes.barh([(names or {}).get(n, n) for n in order], [by_class[n] for n in order], color=BLUE)
+    axes.bar_label(bars, labels=[f"{by_class[n]:.1%}" for n in order], padding=4, fontsize=9)
+    axes.set(xlim=(0, 1.12), xlabel=words["accuracy"])
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    axes.tick_params(axis="y", length=0)
+    _quiet(axes)
+    return figure
+
+
+def reliability(
+    panels: Mapping[str, Sequence[Mapping[str, float]]], words: Words = WORDS
+) -> Figure:
+    """Confidence against the share that is right, one diagram a panel (title: bins).
+
+    A bin is {"confidence": mean, "accuracy": share right, "share": of all images}.
+    """
+    figure = Figure(figsize=(4.3 * len(panels), 4.3), layout="constrained")
+    for i, (title, bins) in enumerate(panels.items()):
+        axes = figure.add_subplot(1, len(panels), i + 1)
+        filled = [b for b in bins if b["share"] > 0]
+        confidence, right = ([b[key] for b in filled] for key in ("confidence", "accuracy"))
+        width = 0.8 / max(len(bins), 1)
+        shares = [b["share"] for b in filled]
+        axes.bar(confidence, shares, width, color=GREY, alpha=0.35, label=words["share_of_images"])
+        axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label=words["perfect"])
+        axes.plot(confidence, right, color=BLUE, marker="o", markersize=4, label=words["measured"])
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), title=title)
+        axes.set(xlabel=words["confidence"], ylabel=words["share_right"])
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.legend(frameon=False, fontsize=9, loc="upper left")
+        _quiet(axes)
+    return figure
+
+
+def save_figure(figure: Figure, path: str | Path, **options: Any) -> None:
+    figure.savefig(path, dpi=120, facecolor="white", **options)
+
+
+def _quiet(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="both", color="#e6e8eb", linewidth=0.8)
+    axes.set_axisbelow(True)
