@@ -18,9 +18,14 @@ from safetensors.torch import load_file
 
 import cifar_torch
 from cifar_torch.errors import UserError
-from cifar_torch.model import CifarNet
+from cifar_torch.model import SETTINGS, CifarNet
 
-WEIGHTS, CONFIG, METRICS, HISTORY = "model.safetensors", "config.json", "metrics.json", "history.csv"
+WEIGHTS, CONFIG, METRICS, HISTORY = (
+    "model.safetensors",
+    "config.json",
+    "metrics.json",
+    "history.csv",
+)
 
 
 @dataclass
@@ -78,8 +83,7 @@ def _read(folder: Path) -> Checkpoint:
         raise UserError(f"there is no checkpoint folder {folder}; train.py makes one.")
     config = _read_json(folder / CONFIG)
     try:
-        settings = {k: config[k] for k in ("num_classes", "dropout", "mean", "std") if k in config}
-        model = CifarNet(**settings)
+        model = CifarNet(**{name: config[name] for name in SETTINGS if name in config})
         config.setdefault("class_names", [f"class {i}" for i in range(model.num_classes)])
         if len(config["class_names"]) != model.num_classes:
             raise ValueError("class_names and num_classes differ")
@@ -127,6 +131,7 @@ def save_checkpoint(
     """Write a checkpoint folder in one step. `extras` writes more files (figures, card) into it."""
     with replaced_folder(Path(folder)) as new:
         checkpoint.model.save_pretrained(new, config=checkpoint.config)
+        (new / WEIGHTS).chmod(0o644)  # safetensors lets only the owner read
         (new / "README.md").unlink(missing_ok=True)  # the mixin's empty card; ours comes below
         write_json(new / METRICS, checkpoint.metrics)
         if checkpoint.history:
@@ -161,6 +166,14 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def changed_folder(folder: Path) -> Iterator[Path]:
+    """A copy of a checkpoint folder to change, which takes its place once all is written."""
+    with replaced_folder(folder) as new:
+        shutil.copytree(folder, new, dirs_exist_ok=True)
+        yield new
 
 
 def versions() -> dict[str, str]:

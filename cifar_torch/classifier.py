@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cifar_torch.checkpoint import Checkpoint, list_checkpoints, load_checkpoint
 from cifar_torch.errors import UserError
+from cifar_torch.evaluation import predict_logits
 from cifar_torch.images import ImageSource, open_image, to_pixels
 
 
@@ -57,16 +58,13 @@ class Classifier:
         probabilities = self.probabilities(images)
         return [self._answer(p, x) for p, x in zip(probabilities.numpy(), pixels, strict=True)]
 
-    @torch.inference_mode()
     def probabilities(self, images: Tensor) -> Tensor:
         """Calibrated probabilities (N, classes) of images (N, 3, 32, 32) uint8."""
         return (self.logits(images) / self.temperature).softmax(dim=1)
 
-    @torch.inference_mode()
     def logits(self, images: Tensor) -> Tensor:
-        """Logits (N, classes), averaged over both mirror images where the recipe says so."""
-        logits = self.model(images)
-        return (logits + self.model(images.flip(-1))) / 2 if self.mirror else logits
+        """Logits (N, classes) of images (N, 3, 32, 32) uint8, before calibration."""
+        return predict_logits(self.model, images, self.mirror)
 
     def _answer(self, probabilities: np.ndarray, pixels: np.ndarray) -> Answer:
         order: Sequence[int] = np.argsort(-probabilities, kind="stable").tolist()
@@ -95,7 +93,9 @@ class Classifiers:
         """The classifier of that name, or the first; read again where its folder was replaced."""
         name = name or self.names()[0]
         if name not in self.names():
-            raise UserError(f"there is no checkpoint {name!r}; there are: {', '.join(self.names())}.")
+            raise UserError(
+                f"there is no checkpoint {name!r}; there are: {', '.join(self.names())}."
+            )
         folder = self._extra.get(name, self.folder / name)
         with self._lock:
             version = folder.stat().st_mtime_ns

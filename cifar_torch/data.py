@@ -5,14 +5,12 @@ import json
 import os
 import sys
 import urllib.error
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -59,6 +57,17 @@ class Data:
         """The training images without a fixed `share` of them, and that share."""
         rest, held = _fixed_split(len(self.train), share)
         return self.train[rest], self.train[held]
+
+    def normalisation(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of the training pixels / 255, by channel."""
+        counts = torch.stack(
+            [torch.bincount(c.flatten(), minlength=256) for c in self.train.images.unbind(1)]
+        )
+        values = torch.arange(256, dtype=torch.float64) / 255
+        shares = counts / counts.sum(dim=1, keepdim=True)
+        mean = shares @ values
+        std = (shares @ values**2 - mean**2).sqrt().clamp(min=1e-3)
+        return [round(v, 4) for v in mean.tolist()], [round(v, 4) for v in std.tolist()]
 
     def first(self, count: int) -> "Data":
         """The same data with only a fixed random `count` of the training images."""
@@ -121,9 +130,7 @@ def load_cifar10(root: str | Path = "data", download: bool = True) -> Data:
 # ------------------------------------------------------------------------------ image folders
 
 
-def load_image_folder(
-    folder: str | Path, strict: bool = False, cache: Path | None = None
-) -> Data:
+def load_image_folder(folder: str | Path, strict: bool = False, cache: Path | None = None) -> Data:
     """A folder of class-named subfolders of images, with train/ and test/ or without.
 
     Without them a fixed tenth of each class is held out for the test. Unreadable images are
@@ -144,7 +151,10 @@ def load_image_folder(
 
 
 def load_test_images(
-    folder: str | Path, class_names: tuple[str, ...], strict: bool = False, cache: Path | None = None
+    folder: str | Path,
+    class_names: tuple[str, ...],
+    strict: bool = False,
+    cache: Path | None = None,
 ) -> tuple[Split, tuple[str, ...]]:
     """`folder/test` where that is, else all of `folder`, labelled as in `class_names`; and what
     was skipped. Raises UserError."""
@@ -291,17 +301,42 @@ def _write_cache(path: Path, fingerprint: str, split: Split, skipped: tuple[str,
 
 
 # ------------------------------------------------------------------------------- augmentation
-# Each takes a whole batch (N, 3, 32, 32) and the random numbers of its images, on one device.
+# Each takes a whole batch (N, 3, H, W) and the random numbers of its images, on one device.
+
+
+def draw_augmentation(count: int, crop_padding: int, generator: torch.Generator) -> Tensor:
+    """The random numbers that `augment` needs for each image, (count, 5) int64: the crop's shift
+    down and right, mirrored or not, the row and the column of the cut-out's centre."""
+    limits = (2 * crop_padding + 1, 2 * crop_padding + 1, 2, IMAGE_SIZE, IMAGE_SIZE)
+    return torch.stack([torch.randint(n, (count,), generator=generator) for n in limits], dim=1)
+
+
+def augment(
+    images: Tensor, draws: Tensor, crop_padding: int, flip: bool, cutout_size: int
+) -> Tensor:
+    """Images (N, 3, H, W) uint8 cropped, mirrored and cut out, as their `draws` (N, 5) say."""
+    if crop_padding:
+        images = random_crop(images, crop_padding, draws[:, :2])
+    if flip:
+        images = random_flip(images, draws[:, 2].bool())
+    if cutout_size:
+        images = cutout(images, cutout_size, draws[:, 3:])
+    return images
 
 
 def random_crop(images: Tensor, padding: int, shift: Tensor) -> Tensor:
     """Images padded with `padding` mirrored pixels, then cut at `shift` (N, 2) in [0, 2 padding]."""
-    n, _, height, width = images.shape
-    padded = F.pad(images, (padding,) * 4, mode="reflect")
-    rows = shift[:, :1] + torch.arange(height, device=images.device)
-    columns = shift[:, 1:] + torch.arange(width, device=images.device)
-    batch = torch.arange(n, device=images.device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    height, width = images.shape[2:]
+    padded = images[:, :, _mirrored(height, padding)][..., _mirrored(width, padding)]
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # every possible crop; a view
+    batch = torch.arange(len(images), device=images.device)
+    return windows[batch, :, shift[:, 0], shift[:, 1]]
+
+
+def _mirrored(length: int, padding: int) -> Tensor:
+    """The positions 0..length-1 with `padding` more on both sides, reflected at the ends."""
+    position = torch.arange(-padding, length + padding).abs()
+    return length - 1 - (length - 1 - position).abs()
 
 
 def random_flip(images: Tensor, mirrored: Tensor) -> Tensor:
@@ -314,15 +349,11 @@ def cutout(images: Tensor, size: int, centre: Tensor) -> Tensor:
 
     The square is cut off at the border, as in DeVries and Taylor's paper (arXiv 1708.04552).
     """
-    n, _, height, width = images.shape
     start = centre - size // 2
 
     def inside(length: int, first: Tensor) -> Tensor:
         position = torch.arange(length, device=images.device)
         return (position >= first[:, None]) & (position < first[:, None] + size)
 
-    blank = inside(height, start[:, 0])[:, :, None] & inside(width, start[:, 1])[:, None, :]
-    return images.masked_fill(blank[:, None], 127)
-
-
-Augment = Callable[[Tensor, Tensor], Tensor]
+    rows, columns = inside(images.shape[2], start[:, 0]), inside(images.shape[3], start[:, 1])
+    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 127)

@@ -8,7 +8,48 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cifar_torch.device import autocast
+from cifar_torch.model import CifarNet
+
 BINS = 15
+EVALUATION_BATCH = 256  # its feature maps stay in a processor's second-level cache
+
+
+@torch.inference_mode()
+def predict_logits(
+    model: CifarNet, images: Tensor, mirror: bool = False, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Logits (N, classes) float32 of images (N, 3, 32, 32) uint8, on their device, in batches.
+
+    With `mirror` they are the mean of a picture's and its mirror image's.
+    """
+    with autocast(images.device, dtype):
+        logits = []
+        for batch in images.split(EVALUATION_BATCH):
+            answer = model(batch).float()
+            logits.append((answer + model(batch.flip(-1)).float()) / 2 if mirror else answer)
+    return torch.cat(logits)
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature at which logits (N, classes) give the labels the least cross-entropy.
+
+    The one-parameter calibration of Guo et al. (arXiv 1706.04599). The loss is convex in
+    1 / temperature, so a golden-section search finds it.
+    """
+    low, high = 0.05, 20.0  # of 1 / temperature
+    golden = (math.sqrt(5) - 1) / 2
+
+    def loss(inverse: float) -> float:
+        return F.cross_entropy(logits.double() * inverse, labels).item()
+
+    for _ in range(60):
+        left, right = high - golden * (high - low), low + golden * (high - low)
+        if loss(left) < loss(right):
+            high = right
+        else:
+            low = left
+    return 2 / (low + high)
 
 
 def wilson_interval(right: int, total: int, z: float = 1.96) -> tuple[float, float]:
@@ -21,7 +62,9 @@ def wilson_interval(right: int, total: int, z: float = 1.96) -> tuple[float, flo
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def reliability_bins(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> list[dict[str, float]]:
+def reliability_bins(
+    probabilities: Tensor, labels: Tensor, bins: int = BINS
+) -> list[dict[str, float]]:
     """Mean confidence, accuracy and share of the images in equal bins of confidence."""
     confidence, answers = probabilities.max(dim=1)
     right = (answers == labels).double()

@@ -73,7 +73,9 @@ def confusion_matrix(
     for (row, column), share in np.ndenumerate(shares):
         if share >= 0.5:
             colour = "white" if share > 40 else "#222222"
-            axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=colour, fontsize=9)
+            axes.text(
+                column, row, f"{share:.0f}", ha="center", va="center", color=colour, fontsize=9
+            )
     ticks = range(len(class_names))
     axes.set_xticks(ticks, class_names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(ticks, class_names)
@@ -90,7 +92,9 @@ def accuracy_by_class(
     order = sorted(by_class, key=lambda name: by_class[name])
     figure = Figure(figsize=(6, max(2.2, 0.36 * len(order) + 0.8)), layout="constrained")
     axes = figure.add_subplot()
-    bars = axes.barh([(names or {}).get(n, n) for n in order], [by_class[n] for n in order], color=BLUE)
+    bars = axes.barh(
+        [(names or {}).get(n, n) for n in order], [by_class[n] for n in order], color=BLUE
+    )
     axes.bar_label(bars, labels=[f"{by_class[n]:.1%}" for n in order], padding=4, fontsize=9)
     axes.set(xlim=(0, 1.12), xlabel=words["accuracy"])
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 MAX_NORM_LAYERS = ("dense", "dense_1")
+SETTINGS = ("num_classes", "dropout", "mean", "std")
 
 
 class ReLUDropout(nn.Dropout):
@@ -51,7 +53,8 @@ class CifarNet(
         std: Sequence[float] = (1.0, 1.0, 1.0),
     ):
         super().__init__()
-        self.num_classes = num_classes
+        self.num_classes, self.dropout = num_classes, dropout
+        self.mean, self.std = list(mean), list(std)
         layers: OrderedDict[str, nn.Module] = OrderedDict(
             conv2d=_conv(3, 32),
             dropout=ReLUDropout(dropout),
@@ -88,6 +91,10 @@ class CifarNet(
                 else:
                     nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that make a network like this one."""
+        return {name: getattr(self, name) for name in SETTINGS}
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images (N, 3, 32, 32) on the scale 0..255 as the first layer takes them."""

@@ -31,7 +31,9 @@ class Recipe:
     )
     warmup: float = _knob(0.2, "one-cycle: part of the run in which the rate rises")
     dropout: float = _knob(0.2, "share of the activations dropped, in all six dropout layers")
-    max_norm: float = _knob(3.0, "limit on the L2 norm of each hidden dense unit's weights; 0: none")
+    max_norm: float = _knob(
+        3.0, "limit on the L2 norm of each hidden dense unit's weights; 0: none"
+    )
     init: Literal["glorot", "he"] = _knob(
         "glorot", "initial kernels: glorot (uniform, as Keras's) or he (normal)"
     )
@@ -42,8 +44,13 @@ class Recipe:
     averaging: float = _knob(
         0.0, "decay a step of the moving average of the weights that is kept; 0: none"
     )
+    standardise: bool = _knob(
+        False, "pixels minus the training images' mean, over their deviation, by channel"
+    )
     mirror: bool = _knob(False, "average the answers for a picture and its mirror image")
-    hold_out: float = _knob(0.0, "share of the training images kept out of training, for validation")
+    hold_out: float = _knob(
+        0.0, "share of the training images kept out of training, for validation"
+    )
 
     def __post_init__(self) -> None:
         for ok, what in (

@@ -1,0 +1,170 @@
+"""`python -m cifar_torch predict | evaluate | summary | samples`."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from cifar_torch.errors import UserError
+
+DEFAULT_CHECKPOINT = Path("checkpoints/report")
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="python -m cifar_torch", description="CIFAR-10 with one small network."
+    )
+    commands = p.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    c = commands.add_parser("predict", help="say which class each picture shows")
+    c.add_argument("images", nargs="+", metavar="IMAGE", help="picture files")
+    c.add_argument(
+        "--checkpoint", type=Path, default=DEFAULT_CHECKPOINT, help="default: %(default)s"
+    )
+    c.add_argument("--json", action="store_true", help="a JSON object a line")
+    c.set_defaults(run=predict)
+
+    c = commands.add_parser("evaluate", help="measure a checkpoint on labelled test images")
+    c.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="checkpoint folder")
+    _add_data_options(c)
+    c.add_argument(
+        "--out", type=Path, help="folder for the figures (default: runs/evaluation/NAME)"
+    )
+    c.add_argument("--save", action="store_true", help="keep figures and metrics in the checkpoint")
+    c.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    c.set_defaults(run=evaluate)
+
+    c = commands.add_parser("summary", help="print the layers, as the report's figure 16")
+    c.add_argument("--num-classes", type=int, default=10, help="default: %(default)s")
+    c.set_defaults(run=summary)
+
+    c = commands.add_parser("samples", help="draw nine training images, as the report's figure 9")
+    _add_data_options(c)
+    c.add_argument("--out", type=Path, default=Path("samples.png"), help="default: %(default)s")
+    c.set_defaults(run=samples)
+    return p
+
+
+def _add_data_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", type=Path, default=Path("data"), help="folder of CIFAR-10")
+    command.add_argument(
+        "--image-folder", type=Path, help="class-named subfolders of images instead"
+    )
+    command.add_argument("--strict", action="store_true", help="stop at an unreadable image")
+
+
+def predict(args: argparse.Namespace) -> int:
+    from cifar_torch.classifier import Classifier
+    from cifar_torch.images import ImageError
+
+    classifier, failures = Classifier.load(args.checkpoint), 0
+    for path in args.images:
+        try:
+            answer = classifier.classify(path)
+        except ImageError as error:
+            failures += 1
+            print(f"{error}", file=sys.stderr)
+            continue
+        if args.json:
+            row = {"image": path, "class": answer.class_name, "confidences": answer.confidences}
+            print(json.dumps(row, ensure_ascii=False))
+        else:
+            best = ", ".join(f"{n} {c:.1%}" for n, c in list(answer.confidences.items())[:3])
+            print(f"{path}: {answer.class_name or 'none of these'} ({best})")
+    return 2 if failures else 0
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    from cifar_torch import figures
+    from cifar_torch.checkpoint import METRICS, changed_folder, write_json
+    from cifar_torch.classifier import Classifier
+    from cifar_torch.data import load_cifar10, load_test_images
+    from cifar_torch.evaluation import measure
+
+    classifier = Classifier.load(args.checkpoint)
+    if args.image_folder:
+        split, _ = load_test_images(args.image_folder, classifier.class_names, args.strict)
+    else:
+        split = load_cifar10(args.data).test
+    logits = classifier.logits(split.images)
+    metrics = measure(logits, split.labels, classifier.class_names, classifier.temperature)
+
+    def draw(folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        matrix = figures.confusion_matrix(metrics["confusion"], classifier.class_names)
+        figures.save_figure(matrix, folder / "confusion.png")
+        diagram = figures.reliability({args.checkpoint.name: metrics["reliability"]})
+        figures.save_figure(diagram, folder / "reliability.png")
+
+    if args.save:
+        out = args.checkpoint
+        with changed_folder(out) as new:
+            write_json(new / METRICS, {**classifier.checkpoint.metrics, **metrics})
+            draw(new)
+    else:
+        out = args.out or Path("runs/evaluation") / args.checkpoint.resolve().name
+        draw(out)
+    if args.json:
+        print(json.dumps(metrics))
+    else:
+        print(describe(metrics))
+        print(f"Figures: {out / 'confusion.png'}, {out / 'reliability.png'}")
+    return 0
+
+
+def describe(metrics: dict[str, Any]) -> str:
+    """The figures of an evaluation as lines of text."""
+    low, high = metrics["accuracy_ci95"]
+    width = max(map(len, metrics["by_class"]))
+    return "\n".join(
+        [
+            f"Accuracy: {metrics['accuracy']:.2%} (95% interval {low:.2%} to {high:.2%}, "
+            f"{metrics['images']:,} images)",
+            f"Loss: {metrics['loss']:.4f}",
+            f"Calibration error (ECE, 15 bins): {metrics['ece']:.2%}",
+            *(f"  {name:<{width}}  {share:.1%}" for name, share in metrics["by_class"].items()),
+        ]
+    )
+
+
+def summary(args: argparse.Namespace) -> int:
+    from cifar_torch.model import CifarNet
+    from cifar_torch.summary import summary_table
+
+    print(summary_table(CifarNet(args.num_classes)))
+    return 0
+
+
+def samples(args: argparse.Namespace) -> int:
+    import torch
+
+    from cifar_torch.data import load_cifar10, load_image_folder
+    from cifar_torch.figures import sample_grid, save_figure
+
+    if args.image_folder:
+        data = load_image_folder(args.image_folder, args.strict)
+        nine = torch.linspace(0, len(data.train) - 1, 9).long()  # a folder is sorted by class
+    else:
+        data = load_cifar10(args.data)
+        nine = torch.arange(9)  # the very nine of the report
+    chosen = data.train[nine]
+    titles = [data.class_names[label] for label in chosen.labels]
+    save_figure(sample_grid(chosen.images.permute(0, 2, 3, 1).numpy(), titles), args.out)
+    print(f"Drawn: {args.out}")
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except UserError as error:
+        print(f"{parser().prog}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""Where to compute and in which precision."""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from cifar_torch.errors import UserError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32", "bf16")
+PRECISION_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of that name; auto takes CUDA, else Apple's MPS, else the CPU. Raises UserError."""
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(kind for kind, there in available.items() if there)
+    kind = name.split(":")[0]
+    if kind not in available:
+        raise UserError(f"unknown device {name!r}; there are: {', '.join(DEVICES)}.")
+    if not available[kind]:
+        raise UserError(
+            f"this machine, or this build of PyTorch ({torch.__version__}), has no {kind} device; "
+            "use --device cpu, or auto."
+        )
+    return torch.device(name)
+
+
+def choose_precision(name: str, device: torch.device) -> tuple[torch.dtype, str]:
+    """The dtype to multiply in, and why, in words. Weights and sums stay float32 in any case."""
+    if name == "fp32":
+        return torch.float32, "as asked"
+    if name == "bf16":
+        return torch.bfloat16, "as asked"
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16, "this GPU has it"
+        return torch.float32, "this GPU has no bf16"
+    if device.type == "cpu":
+        able = getattr(torch.cpu, "get_capabilities", dict)()
+        if able.get("amx_bf16"):
+            return torch.bfloat16, "this processor has AMX"
+        return torch.float32, "this processor has no AMX"
+    return torch.float32, "bf16 is not tried on this device"
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
+    """Convolutions and matrix products in `dtype`, the rest where PyTorch thinks best."""
+    if dtype == torch.float32:
+        return nullcontext()
+    return torch.autocast(device.type, dtype)
+
+
+def describe_hardware(device: torch.device, processes: int = 1) -> str:
+    """The machine in a few words, for model cards and benchmarks."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = getattr(torch.cpu, "get_capabilities", dict)().get("cpu_name", "CPU")
+        name = f"{os.cpu_count()} cores of {name}" if device.type == "cpu" else device.type.upper()
+    return name if processes == 1 else f"{name}, {processes} processes"

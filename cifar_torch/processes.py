@@ -1,0 +1,79 @@
+"""The processes of one training run: one, or as many as torchrun started."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from cifar_torch.device import choose_device
+from cifar_torch.errors import UserError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among `count`, with its device. The first one (rank 0) prints and writes."""
+
+    device: torch.device
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, values: Tensor) -> Tensor:
+        """This process's part of a global batch: every `count`-th row."""
+        return values[self.rank :: self.count] if self.count > 1 else values
+
+    def sum(self, values: Tensor) -> Tensor:
+        """`values` summed over the processes, in place."""
+        if self.count > 1:
+            dist.all_reduce(values)
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` is set in any process; all of them must ask at the same time."""
+        if self.count == 1:
+            return flag
+        return bool(self.sum(torch.tensor(float(flag), device=self.device)))
+
+    def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
+        """Give every process the first one's values, in place."""
+        if self.count > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
+
+    def copy_object_from_first(self, holder: list[Any]) -> None:
+        """Replace the one object in `holder` by the first process's."""
+        if self.count > 1:
+            dist.broadcast_object_list(holder, 0)
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.count > 1:
+            dist.barrier()
+
+
+@contextmanager
+def join_processes(device: str = "auto") -> Iterator[Processes]:
+    """Meet the other processes that torchrun started, if it did. Raises UserError."""
+    chosen = choose_device(device)
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Processes(chosen)
+        return
+    if chosen.type == "mps":
+        raise UserError("several processes need --device cpu or cuda.")
+    if chosen.type == "cuda":
+        chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield Processes(chosen, dist.get_rank(), count)
+    finally:
+        dist.destroy_process_group()

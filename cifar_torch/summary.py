@@ -1,0 +1,77 @@
+"""The table of the network's layers, as Keras prints it (figure 16 of the report)."""
+
+from dataclasses import dataclass
+from math import prod
+
+from torch import nn
+
+from cifar_torch.images import IMAGE_SIZE
+from cifar_torch.model import CifarNet
+
+KERAS_KINDS: dict[type[nn.Module], str] = {
+    nn.Conv2d: "Conv2D",
+    nn.Dropout: "Dropout",
+    nn.MaxPool2d: "MaxPooling2D",
+    nn.Flatten: "Flatten",
+    nn.Linear: "Dense",
+}
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """A layer: its Keras name and kind, its output's shape without the batch, channels last as in
+    Keras, and how many parameters it has."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    parameters: int
+
+
+def layer_rows(model: CifarNet) -> list[LayerRow]:
+    """The layers from the picture to the answer."""
+    from torchinfo import summary  # here: only tables need it
+
+    size = (1, 3, IMAGE_SIZE, IMAGE_SIZE)
+    info = summary(model.layers, input_size=size, device="cpu", mode="eval", verbose=0)
+    return [
+        LayerRow(
+            layer.var_name,
+            next(kind for base, kind in KERAS_KINDS.items() if isinstance(layer.module, base)),
+            tuple(layer.output_size[2:] + layer.output_size[1:2]),
+            max(0, layer.num_params),
+        )
+        for layer in info.summary_list
+        if layer.is_leaf_layer
+    ]
+
+
+def summary_table(model: CifarNet) -> str:
+    """The report's figure 16: a line a layer and the totals."""
+    rows = [
+        (
+            f"{row.name} ({row.kind})",
+            f"(None, {', '.join(map(str, row.shape))})",
+            f"{row.parameters:,}",
+        )
+        for row in layer_rows(model)
+    ]
+    total = sum(p.numel() for p in model.parameters())
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    lines = [
+        f"{a:<32}{b:<24}{c:>12}" for a, b, c in [("Layer (type)", "Output Shape", "Param #"), *rows]
+    ]
+    lines.insert(1, "-" * 68)
+    totals = [
+        f"{name} params: {count:,} ({_size(4 * count)})"
+        for name, count in (
+            ("Total", total),
+            ("Trainable", trainable),
+            ("Non-trainable", total - trainable),
+        )
+    ]
+    return "\n".join([*lines, "-" * 68, *totals])
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**20:.2f} MB" if count >= 2**20 else f"{count:.2f} B"

@@ -1,0 +1,417 @@
+"""The training loop: fit, validate, stop and resume, on one process or several."""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from cifar_torch.card import write_card
+from cifar_torch.checkpoint import Checkpoint, save_checkpoint, versions
+from cifar_torch.data import Data, Split, augment, draw_augmentation
+from cifar_torch.device import PRECISION_NAMES, choose_precision, describe_hardware
+from cifar_torch.errors import UserError
+from cifar_torch.evaluation import fit_temperature, measure, predict_logits
+from cifar_torch.figures import curves, save_figure
+from cifar_torch.model import CifarNet
+from cifar_torch.processes import Processes, join_processes
+from cifar_torch.recipes import Recipe
+from cifar_torch.step import make_optimizer, make_step
+
+STATE = "training_state.safetensors"  # what a resumed run needs; gone once the run has ended
+CURVES_EVERY = 10.0  # seconds: drawing takes 0.3 s, an epoch on a GPU takes less than that
+PROGRESS_EVERY = 0.5  # seconds between two calls of on_progress
+AVERAGE_EVERY = 8  # steps: the moving average then costs an eighth of the time, and is as good
+AGREE_EVERY = 20  # steps between two looks at whether another process was asked to stop
+CHUNK = 8192  # images that a GPU augments at once; launching it for every batch would cost more
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is. `epoch` counts from 1; loss and accuracy are this epoch's so far."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    accuracy: float
+    history: tuple[dict[str, float], ...]
+
+
+OnProgress = Callable[[Progress], bool]
+
+
+class Stopped(Exception):
+    """The run was asked to stop. It is saved where it stands and can be resumed."""
+
+
+class Run:
+    """Everything that changes while training, and so everything that is saved to go on later."""
+
+    def __init__(self, model: CifarNet, recipe: Recipe):
+        self.model = model
+        self.optimizer = make_optimizer(model, recipe)
+        self.average = deepcopy(model) if recipe.averaging else None  # of the weights, moving
+        self.step = 0  # optimizer steps done, over all epochs
+        self.seconds = 0.0  # spent in the steps of the epoch under way
+        self.sums = torch.zeros(2, device=next(model.parameters()).device)  # its loss, its hits
+        self.history: list[dict[str, float]] = []
+
+    @property
+    def result(self) -> CifarNet:
+        """The network that is validated and kept."""
+        return self.average or self.model
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights, momentum, average and sums by name: the tensors themselves, not copies."""
+        parts: dict[str, Tensor] = {"sums": self.sums}
+        for name, weight in self.model.named_parameters():
+            parts[f"model.{name}"] = weight.data
+            parts[f"momentum.{name}"] = self.optimizer.state[weight]["momentum_buffer"]
+        if self.average:
+            parts |= {f"average.{n}": p.data for n, p in self.average.named_parameters()}
+        return parts
+
+    @torch.no_grad()
+    def update_average(self, decay: float) -> None:
+        """Move the average, every AVERAGE_EVERY steps; early on it forgets faster."""
+        if self.average and self.step % AVERAGE_EVERY == 0:
+            keep = min(decay**AVERAGE_EVERY, self.step / (self.step + 9 * AVERAGE_EVERY))
+            averages, weights = list(self.average.parameters()), list(self.model.parameters())
+            torch._foreach_lerp_(averages, weights, 1 - keep)
+
+
+def train(
+    data: Data,
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    seed: int = 0,
+    resume: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Checkpoint | None:
+    """Train the network on `data`; `out` becomes a checkpoint folder, written after every epoch.
+
+    `on_progress` is called about twice a second; when it returns False, or on Ctrl-C, the run is
+    saved where it stands and Stopped is raised. Under torchrun every process calls this; the
+    first one writes, and it alone returns the checkpoint. Raises UserError.
+    """
+    with join_processes(device) as processes:
+        trainer = Trainer(data, recipe, Path(out), processes, precision, seed, on_progress)
+        if resume:
+            trainer.resume()
+        with interruptions() as interrupted:
+            return trainer.fit(interrupted)
+
+
+class Trainer:
+    """One training run: what it trains with and on, and its `Run`, which is all that changes."""
+
+    def __init__(
+        self,
+        data: Data,
+        recipe: Recipe,
+        out: Path,
+        processes: Processes,
+        precision: str,
+        seed: int,
+        on_progress: OnProgress | None,
+    ):
+        if recipe.batch_size % processes.count:
+            raise UserError(
+                f"--batch-size {recipe.batch_size} cannot be divided by {processes.count} processes."
+            )
+        self.data, self.recipe, self.out, self.seed = data, recipe, out, seed
+        self.processes, self.device = processes, processes.device
+        self.on_progress, self.last_progress, self.last_curves = on_progress, 0.0, 0.0
+        self.dtype, why = choose_precision(precision, self.device)
+        self.precision = PRECISION_NAMES[self.dtype]
+        self.say(f"Training on {self.device} in {self.precision} ({why}).")
+        training, validation = data.train, data.test
+        if recipe.hold_out:
+            training, validation = data.hold_out(recipe.hold_out)
+        self.training, self.validation = training.to(self.device), validation.to(self.device)
+        self.steps = -(-len(training) // recipe.batch_size)
+        torch.manual_seed(seed)
+        mean, std = data.normalisation() if recipe.standardise else ([0.0] * 3, [1.0] * 3)
+        model = CifarNet(len(data.class_names), recipe.dropout, mean, std)
+        model.reset_parameters(recipe.init)
+        self.run = Run(model.to(self.device, memory_format=torch.channels_last), recipe)
+        self.take_step = make_step(
+            self.run.model, self.run.optimizer, recipe, self.dtype, processes
+        )
+
+    def say(self, text: str) -> None:
+        if self.processes.first:
+            tqdm.write(text)
+
+    def fit(self, interrupted: Callable[[], bool]) -> Checkpoint | None:
+        """All epochs that are still to do. Raises Stopped."""
+        for epoch in range(self.run.step // self.steps, self.recipe.epochs):
+            if not self.train_epoch(epoch, interrupted):
+                self.save(finished=False)
+                raise Stopped(f"Stopped in epoch {epoch + 1} of {self.recipe.epochs}.")
+            self.run.history.append(self.epoch_row(epoch))
+            self.say(describe_epoch(self.run.history[-1], self.recipe.epochs))
+            self.run.seconds = 0.0
+            self.run.sums.zero_()
+            checkpoint = self.save(finished=epoch + 1 == self.recipe.epochs)
+        return checkpoint
+
+    def train_epoch(self, epoch: int, interrupted: Callable[[], bool]) -> bool:
+        """The steps of one epoch that are still to do; False if it was stopped before its end."""
+        run, recipe, count = self.run, self.recipe, len(self.training)
+        done = run.step - epoch * self.steps
+        bar = tqdm(
+            total=self.steps,
+            initial=done,
+            desc=f"Epoch {epoch + 1}/{self.recipe.epochs}",
+            unit="step",
+            leave=False,
+            disable=None if self.processes.first else True,
+        )
+        started = time.perf_counter() - run.seconds
+        with bar:
+            stopped = False
+            for i, (images, labels) in enumerate(self.batches(epoch, done), done):
+                stopped = self.asked_to_stop(epoch, i, interrupted)
+                if stopped:
+                    break
+                global_count = min(recipe.batch_size, count - i * recipe.batch_size)
+                lr = recipe.learning_rate(run.step, self.steps * recipe.epochs)
+                run.sums += self.take_step(images, labels, global_count, lr)
+                run.step += 1
+                run.update_average(recipe.averaging)
+                bar.update()
+        self.processes.sum(run.sums).tolist()  # tolist waits for the device
+        run.seconds = time.perf_counter() - started
+        return not stopped
+
+    def asked_to_stop(self, epoch: int, i: int, interrupted: Callable[[], bool]) -> bool:
+        """Before step `i` of an epoch: report progress, and say whether to stop here."""
+        if self.processes.count > 1 and i % AGREE_EVERY:
+            return False
+        stop = interrupted()
+        now = time.perf_counter()
+        if self.on_progress and now - self.last_progress >= PROGRESS_EVERY:
+            self.last_progress = now
+            loss, hits = self.run.sums.tolist()
+            seen = max(1, i * self.recipe.batch_size // self.processes.count)
+            progress = Progress(
+                epoch + 1, self.recipe.epochs, i, self.steps, loss / seen, hits / seen,
+                tuple(self.run.history),
+            )  # fmt: skip
+            stop |= not self.on_progress(progress)
+        return self.processes.any(stop)
+
+    def batches(self, epoch: int, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's share of each global batch of an epoch. The order and the augmentation
+        depend on the seed and the epoch alone, so that a resumed run sees what it would have."""
+        recipe, generator = self.recipe, torch.Generator().manual_seed(self.seed * 100_003 + epoch)
+        count, batch = len(self.training), recipe.batch_size
+        order = torch.randperm(count, generator=generator)
+        draws = draw_augmentation(count, recipe.crop_padding, generator)
+        order, draws = order.to(self.device), draws.to(self.device)
+        chunk = batch * max(1, CHUNK // batch) if self.device.type == "cuda" else batch
+        for start in range(first_step * batch, count, chunk):
+            mine = self.processes.share(order[start : start + chunk])
+            images, labels = self.training.images[mine], self.training.labels[mine]
+            images = augment(
+                images,
+                self.processes.share(draws[start : start + chunk]),
+                recipe.crop_padding,
+                recipe.flip,
+                recipe.cutout,
+            )
+            own = batch // self.processes.count
+            yield from zip(images.split(own), labels.split(own), strict=True)
+
+    def epoch_row(self, epoch: int) -> dict[str, float]:
+        """The line of history.csv for the epoch that has just ended."""
+        run, count = self.run, len(self.training)
+        loss, hits = run.sums.tolist()
+        val_loss, val_accuracy = self.validate(self.validation)
+        return {
+            "epoch": epoch + 1,
+            "accuracy": hits / count,
+            "loss": loss / count,
+            "val_accuracy": val_accuracy,
+            "val_loss": val_loss,
+            "lr": self.recipe.learning_rate(run.step - 1, self.steps * self.recipe.epochs),
+            "seconds": run.seconds,
+            "images_per_second": count / run.seconds,
+        }
+
+    def validate(self, split: Split) -> tuple[float, float]:
+        """Loss and accuracy of the network as it stands, each process on its share of `split`."""
+        images, labels = self.processes.share(split.images), self.processes.share(split.labels)
+        self.run.result.eval()
+        logits = predict_logits(self.run.result, images, self.recipe.mirror, self.dtype)
+        self.run.model.train()
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        sums = torch.stack([loss, (logits.argmax(dim=1) == labels).sum()]).double()
+        loss, hits = (self.processes.sum(sums) / len(split)).tolist()
+        return loss, hits
+
+    # ------------------------------------------------------------------------ saving, resuming
+
+    def save(self, finished: bool) -> Checkpoint | None:
+        """Write the checkpoint folder, with what a resumed run needs while there is one."""
+        checkpoint = None
+        if self.processes.first:
+            checkpoint = self.checkpoint(finished)
+            save_checkpoint(
+                checkpoint, self.out, lambda folder: self.save_extras(folder, checkpoint)
+            )
+        self.processes.wait()
+        return checkpoint
+
+    def save_extras(self, folder: Path, checkpoint: Checkpoint) -> None:
+        run, finished = self.run, checkpoint.metrics["finished"]
+        due = time.perf_counter() - self.last_curves >= CURVES_EVERY
+        write_card(checkpoint, folder)
+        if run.history and (finished or due):
+            save_figure(curves(run.history), folder / "curves.png")
+            self.last_curves = time.perf_counter()
+        if not finished:
+            state = {"step": run.step, "seconds": run.seconds, "history": run.history}
+            meta = {"run": json.dumps(state), "settings": json.dumps(self.settings())}
+            tensors = {name: t.cpu().contiguous() for name, t in run.tensors().items()}
+            save_file(tensors, folder / STATE, meta)
+
+    def settings(self) -> dict[str, Any]:
+        """What must be the same for a run to be resumed."""
+        return {
+            "recipe": asdict(self.recipe),
+            "seed": self.seed,
+            "class_names": list(self.data.class_names),
+            "train_images": len(self.training),
+            "precision": self.precision,
+        }
+
+    def resume(self) -> None:
+        """Go on from the state in `out`. Raises UserError: there is none, or of another run."""
+        run = self.run
+        state: list[Any] = [None]
+        if self.processes.first:
+            state = [self.read_state()]
+        self.processes.copy_object_from_first(state)
+        self.processes.copy_from_first(run.tensors().values())
+        if not self.processes.first:
+            run.sums.zero_()  # the first process has the sums of all
+        run.step, run.seconds, run.history = (state[0][k] for k in ("step", "seconds", "history"))
+        self.say(f"Going on after step {run.step} of {self.steps * self.recipe.epochs}.")
+
+    def read_state(self) -> dict[str, Any]:
+        path = self.out / STATE
+        if not path.exists():
+            finished = (self.out / "metrics.json").exists()
+            raise UserError(
+                f"{self.out} holds a run that has ended; there is nothing to resume."
+                if finished
+                else f"{self.out} holds no run to resume."
+            )
+        try:
+            with safe_open(path, "pt") as file:
+                meta = file.metadata()
+                before = json.loads(meta["settings"])
+                for name, value in self.settings().items():
+                    if before[name] != value:
+                        raise UserError(
+                            f"{self.out} was begun with another {_difference(name, before[name], value)}"
+                            "; resume it with the same, or choose another --out."
+                        )
+                for name, tensor in self.run.tensors().items():
+                    tensor.copy_(file.get_tensor(name))
+                return json.loads(meta["run"])
+        except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
+            raise UserError(f"{path} is damaged and cannot be resumed: {error}.") from error
+
+    def checkpoint(self, finished: bool) -> Checkpoint:
+        """The network as it is now, with all that is known of it."""
+        recipe, data, run = self.recipe, self.data, self.run
+        model = deepcopy(run.result).to("cpu", memory_format=torch.contiguous_format).eval()
+        config = {
+            **model.settings(),
+            "architecture": "CifarNet",
+            "class_names": list(data.class_names),
+            "mirror": recipe.mirror,
+            "temperature": 1.0,
+            "recipe": asdict(recipe),
+            "seed": self.seed,
+            "precision": self.precision,
+            "hardware": describe_hardware(self.device, self.processes.count),
+            "data": {
+                "origin": data.origin,
+                "train_images": len(self.training),
+                "held_out_images": len(data.train) - len(self.training),
+                "test_images": len(data.test),
+            },
+            "versions": versions(),
+        }
+        metrics: dict[str, Any] = {
+            "finished": finished,
+            "epochs": len(run.history),
+            "seconds": sum(row["seconds"] for row in run.history),
+        }
+        if finished:
+            if recipe.hold_out:
+                held_out = predict_logits(run.result, self.validation.images, recipe.mirror)
+                config["temperature"] = fit_temperature(
+                    held_out.cpu(), self.validation.labels.cpu()
+                )
+            test = predict_logits(run.result, data.test.images.to(self.device), recipe.mirror).cpu()
+            metrics |= measure(test, data.test.labels, data.class_names, config["temperature"])
+        return Checkpoint(model, config, metrics, run.history, self.out)
+
+
+def _difference(name: str, before: Any, now: Any) -> str:
+    if isinstance(before, dict):
+        name, before, now = next(
+            (k, before.get(k), v) for k, v in now.items() if before.get(k) != v
+        )
+    return f"{name} ({before}, now {now})"
+
+
+def describe_epoch(row: dict[str, float], epochs: int) -> str:
+    """An epoch's line, as Keras prints it."""
+    return (
+        f"Epoch {row['epoch']:.0f}/{epochs} - {row['seconds']:.0f}s"
+        f" - accuracy: {row['accuracy']:.4f} - loss: {row['loss']:.4f}"
+        f" - val_accuracy: {row['val_accuracy']:.4f} - val_loss: {row['val_loss']:.4f}"
+        f" - {row['images_per_second']:,.0f} images/s"
+    )
+
+
+@contextmanager
+def interruptions() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C sets a flag instead of breaking a step in two; a second Ctrl-C ends the program."""
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed.is_set  # signals reach the main thread only
+        return
+
+    def note(signum: int, frame: Any) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)

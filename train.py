@@ -1,0 +1,108 @@
+"""Train the network: `python train.py --device cuda`."""
+
+import argparse
+import os
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from cifar_torch.errors import UserError
+from cifar_torch.recipes import RECIPES, Recipe, choices, get_recipe
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line: where and on what to train, and a flag for every field of a recipe."""
+    p = argparse.ArgumentParser(
+        description="Train the network on CIFAR-10 or on your own pictures.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="examples:\n  python train.py --device cuda\n  python train.py --recipe fast\n"
+        "  python train.py --image-folder my-pictures --epochs 10 --out checkpoints/mine",
+    )
+    p.add_argument("--recipe", default="report", choices=RECIPES, help="default: report")
+    p.add_argument("--out", type=Path, help="checkpoint folder to write (default: runs/RECIPE)")
+    p.add_argument("--resume", action="store_true", help="go on with the unfinished run in --out")
+    p.add_argument("--seed", type=int, default=0, help="of weights, order and dropout (default: 0)")
+    run = p.add_argument_group("where")
+    run.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    run.add_argument(
+        "--precision",
+        default="auto",
+        choices=("auto", "fp32", "bf16"),
+        help="to multiply in; auto takes bf16 where the processor has it (default: auto)",
+    )
+    data = p.add_argument_group("data")
+    data.add_argument(
+        "--data", type=Path, default=Path("data"), help="folder of CIFAR-10, downloaded if need be"
+    )
+    data.add_argument(
+        "--image-folder",
+        type=Path,
+        help="train on a folder of class-named subfolders of images instead, with train/ and test/ "
+        "above them or without (then a fixed tenth is the test)",
+    )
+    data.add_argument("--strict", action="store_true", help="stop at an unreadable image")
+    data.add_argument("--origin", help="what the model card says about where the images come from")
+    knobs = p.add_argument_group(
+        "recipe", "each overrides the chosen recipe; defaults are report's"
+    )
+    for field in fields(Recipe):
+        if field.name != "name":
+            _add_knob(knobs, field)
+    return p
+
+
+def _add_knob(group: argparse._ArgumentGroup, field) -> None:
+    flag, default = "--" + field.name.replace("_", "-"), field.default
+    text = f"{field.metadata['help']} (default: {default})".replace("%", "%%")
+    if isinstance(default, bool):
+        group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+    else:
+        allowed = choices(field.type)
+        kind = str if allowed else type(default)
+        metavar = None if allowed else {int: "N", float: "X"}[kind]
+        group.add_argument(flag, type=kind, choices=allowed, metavar=metavar, help=text)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    changes = {f.name: getattr(args, f.name) for f in fields(Recipe) if f.name != "name"}
+    out = args.out or Path("runs") / args.recipe
+    # Imported here: --help should not wait for torch.
+    from dataclasses import replace
+
+    from cifar_torch.data import load_cifar10, load_image_folder
+    from cifar_torch.training import Stopped, train
+
+    try:
+        recipe = get_recipe(args.recipe, **changes)
+        if args.image_folder:
+            data = load_image_folder(args.image_folder, strict=args.strict)
+        else:
+            data = load_cifar10(args.data)
+        if args.origin:
+            data = replace(data, origin=args.origin)
+        # torchrun starts a killed worker anew with the same arguments: it goes on by itself.
+        restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+        checkpoint = train(
+            data,
+            recipe,
+            out,
+            device=args.device,
+            precision=args.precision,
+            seed=args.seed,
+            resume=args.resume or restarted,
+        )
+    except UserError as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 2
+    except Stopped as stopped:
+        again = " ".join([*(argv or sys.argv[1:]), *([] if args.resume else ["--resume"])])
+        print(f"{stopped} Go on with:\n  python train.py {again}", file=sys.stderr)
+        return 130
+    if checkpoint:
+        print(f"Saved in {out}.\nAccuracy: {checkpoint.metrics['accuracy']:.2%}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
