@@ -21,13 +21,16 @@ def predict_logits(
 ) -> Tensor:
     """Logits (N, classes) float32 of images (N, 3, 32, 32) uint8, on their device, in batches.
 
-    With `mirror` they are the mean of a picture's and its mirror image's.
+    Without dropout, in training too. With `mirror` they are the mean of a picture's and its mirror
+    image's.
     """
+    logits, training = [], model.training
+    model.eval()
     with autocast(images.device, dtype):
-        logits = []
         for batch in images.split(EVALUATION_BATCH):
             answer = model(batch).float()
             logits.append((answer + model(batch.flip(-1)).float()) / 2 if mirror else answer)
+    model.train(training)
     return torch.cat(logits)
 
 

@@ -260,9 +260,7 @@ class Trainer:
     def validate(self, split: Split) -> tuple[float, float]:
         """Loss and accuracy of the network as it stands, each process on its share of `split`."""
         images, labels = self.processes.share(split.images), self.processes.share(split.labels)
-        self.run.result.eval()
         logits = predict_logits(self.run.result, images, self.recipe.mirror, self.dtype)
-        self.run.model.train()
         loss = F.cross_entropy(logits, labels, reduction="sum")
         sums = torch.stack([loss, (logits.argmax(dim=1) == labels).sum()]).double()
         loss, hits = (self.processes.sum(sums) / len(split)).tolist()

@@ -1,0 +1,68 @@
+"""Small real picture files for the tests: four kinds of drawn things, in every place and colour."""
+
+import hashlib
+import pickle
+import tarfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from cifar_torch.data import CIFAR10_CLASSES
+
+KINDS = ("cross", "disc", "ring", "square")
+
+
+def draw_thing(kind: str, seed: int, size: int = 32) -> Image.Image:
+    """A thing of random place, size and colour on a noisy ground of another colour."""
+    rng = np.random.default_rng([KINDS.index(kind), seed])
+    ground = rng.integers(0, 255, 3)
+    colour = tuple((ground + rng.integers(90, 165, 3)) % 255)
+    noise = rng.normal(0, 12, (size, size, 3))
+    image = Image.fromarray((ground + noise).clip(0, 255).astype(np.uint8))
+    pen, radius = ImageDraw.Draw(image), rng.uniform(0.22, 0.36) * size
+    x, y = rng.uniform(radius, size - radius, 2)
+    box, thick = (x - radius, y - radius, x + radius, y + radius), max(2, size // 10)
+    if kind == "disc":
+        pen.ellipse(box, fill=colour)
+    elif kind == "ring":
+        pen.ellipse(box, outline=colour, width=thick)
+    elif kind == "square":
+        pen.rectangle(box, fill=colour)
+    else:
+        pen.line((box[0], box[1], box[2], box[3]), fill=colour, width=thick)
+        pen.line((box[0], box[3], box[2], box[1]), fill=colour, width=thick)
+    return image
+
+
+def write_image_folder(folder: Path, per_class: int, first: int = 0, size: int = 32) -> Path:
+    """`folder`/KIND/NNN.png for every kind."""
+    for kind in KINDS:
+        (folder / kind).mkdir(parents=True)
+        for i in range(first, first + per_class):
+            draw_thing(kind, i, size).save(folder / kind / f"{i:03}.png")
+    return folder
+
+
+def write_cifar10_archive(folder: Path, per_batch: int = 20) -> dict[str, str]:
+    """A small archive in CIFAR-10's own format; gives the MD5 of each file, the archive's under ""."""
+    base = folder / "cifar-10-batches-py"
+    base.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    contents = {
+        name: {
+            "data": rng.integers(0, 256, (per_batch, 3072), np.uint8),
+            "labels": [i % 10 for i in range(per_batch)],
+        }
+        for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
+    }
+    contents["batches.meta"] = {"label_names": list(CIFAR10_CLASSES)}
+    sums = {}
+    for name, content in contents.items():
+        (base / name).write_bytes(pickle.dumps(content))
+        sums[name] = hashlib.md5((base / name).read_bytes()).hexdigest()
+    archive = folder / "cifar-10-python.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(base, base.name)
+    sums[""] = hashlib.md5(archive.read_bytes()).hexdigest()
+    return sums

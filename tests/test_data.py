@@ -1,0 +1,206 @@
+"""Loading: CIFAR-10 through torchvision's own downloader, folders of images, what goes wrong;
+and each augmentation against a slow plain version."""
+
+import functools
+import http.server
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.datasets import CIFAR10
+
+from cifar_torch import data
+from cifar_torch.data import load_cifar10, load_image_folder, load_test_images
+from cifar_torch.errors import UserError
+from tests.pictures import KINDS, write_cifar10_archive, write_image_folder
+
+# ------------------------------------------------------------------------------------ CIFAR-10
+
+
+@pytest.fixture
+def cifar10_server(tmp_path, monkeypatch):
+    """A small archive on a local HTTP server, known to torchvision as the real one."""
+    served = tmp_path / "served"
+    sums = write_cifar10_archive(served)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=served)
+    handler.func.log_message = lambda *args: None
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/cifar-10-python.tar.gz"
+    monkeypatch.setattr(CIFAR10, "url", url)
+    monkeypatch.setattr(CIFAR10, "tgz_md5", sums[""])
+    monkeypatch.setattr(
+        CIFAR10, "train_list", [[f"data_batch_{i}", sums[f"data_batch_{i}"]] for i in range(1, 6)]
+    )
+    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
+    meta = {**CIFAR10.meta, "md5": sums["batches.meta"]}
+    monkeypatch.setattr(CIFAR10, "meta", meta)
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_cifar10_is_downloaded_once_and_read(cifar10_server, tmp_path):
+    loaded = load_cifar10(tmp_path / "data")
+    assert loaded.train.images.shape == (100, 3, 32, 32)
+    assert loaded.train.images.dtype == torch.uint8
+    assert loaded.test.labels.tolist() == [i % 10 for i in range(20)]
+    assert loaded.class_names == data.CIFAR10_CLASSES
+    cifar10_server.shutdown()  # the second time needs no network
+    assert torch.equal(load_cifar10(tmp_path / "data").test.images, loaded.test.images)
+
+
+def test_no_network_says_what_to_download_and_where_to_put_it(
+    cifar10_server, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
+    with pytest.raises(UserError) as caught:
+        load_cifar10(tmp_path / "data")
+    for part in ("cannot download", CIFAR10.url, str(tmp_path / "data" / CIFAR10.filename)):
+        assert part in str(caught.value)
+
+
+def test_wrong_checksum_names_the_file(cifar10_server, tmp_path, monkeypatch):
+    monkeypatch.setattr(CIFAR10, "tgz_md5", "0" * 32)
+    with pytest.raises(UserError, match=r"cifar-10-python\.tar\.gz.*checksum"):
+        load_cifar10(tmp_path / "data")
+
+
+# ------------------------------------------------------------------------------ image folders
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "pictures"
+
+
+def test_folder_with_train_and_test(folder):
+    write_image_folder(folder / "train", 6, size=48)
+    write_image_folder(folder / "test", 3, first=6)
+    loaded = load_image_folder(folder)
+    assert loaded.class_names == KINDS
+    assert loaded.train.images.shape == (24, 3, 32, 32)
+    assert loaded.test.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+    first = np.asarray(Image.open(folder / "test" / KINDS[0] / "006.png"))
+    assert np.array_equal(loaded.test.images[0].permute(1, 2, 0).numpy(), first)  # untouched
+
+
+def test_one_folder_holds_a_fixed_tenth_of_each_class_out(folder):
+    write_image_folder(folder, 20)
+    loaded, again = load_image_folder(folder), load_image_folder(folder)
+    assert loaded.test.labels.bincount().tolist() == [2, 2, 2, 2]
+    assert len(loaded.train) == 72
+    assert torch.equal(loaded.test.images, again.test.images)
+    seen = {image.numpy().tobytes() for image in loaded.train.images}
+    assert not any(image.numpy().tobytes() in seen for image in loaded.test.images)
+
+
+def test_second_start_reads_the_cache_and_a_changed_folder_is_noticed(folder, monkeypatch):
+    write_image_folder(folder, 10)
+    before = load_image_folder(folder)
+    monkeypatch.setattr(data, "open_image", lambda *a, **k: pytest.fail("decoded again"))
+    assert torch.equal(load_image_folder(folder).train.images, before.train.images)
+    monkeypatch.undo()
+    path = folder / "disc" / "003.png"
+    Image.new("RGB", (32, 32), "red").save(path)
+    os.utime(path, ns=(time.time_ns(), time.time_ns() + 1))
+    after = load_image_folder(folder)
+    assert not torch.equal(after.train.images, before.train.images)
+    path.unlink()
+    changed = load_image_folder(folder)
+    assert len(changed.train) + len(changed.test) == 39
+
+
+def test_a_damaged_cache_is_decoded_again(folder, tmp_path):
+    write_image_folder(folder, 5)
+    before = load_image_folder(folder)
+    (cached,) = (tmp_path / "cache").rglob("*.safetensors")
+    cached.write_bytes(b"not a cache")
+    assert torch.equal(load_image_folder(folder).train.images, before.train.images)
+
+
+def test_unreadable_images_are_skipped_with_a_count_or_named(folder, capsys):
+    write_image_folder(folder, 10)
+    (folder / "ring" / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
+    loaded = load_image_folder(folder)
+    assert len(loaded.train) + len(loaded.test) == 40
+    assert len(loaded.skipped) == 1 and "broken.jpg" in loaded.skipped[0]
+    assert "Skipped 1 unreadable" in capsys.readouterr().err
+    for _ in ("decoding", "from the cache"):
+        with pytest.raises(UserError, match=r"broken\.jpg"):
+            load_image_folder(folder, strict=True)
+
+
+def test_empty_class(folder):
+    write_image_folder(folder, 3)
+    (folder / "nothing").mkdir()
+    with pytest.raises(UserError, match="nothing has no images"):
+        load_image_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda f: None, "there is no folder"),
+        (lambda f: f.mkdir(), "has no subfolders"),
+        (lambda f: (f / "only").mkdir(parents=True), "one class only"),
+    ],
+)
+def test_folder_that_is_no_data_set(folder, make, message):
+    make(folder)
+    with pytest.raises(UserError, match=message):
+        load_image_folder(folder)
+
+
+def test_test_images_alone(folder):
+    write_image_folder(folder / "test", 3)
+    split, skipped = load_test_images(folder, KINDS)
+    assert len(split) == 12 and not skipped
+    with pytest.raises(UserError, match="are not the classes asked for"):
+        load_test_images(folder, ("cat", "dog"))
+
+
+# -------------------------------------------------------------------------------- augmentation
+
+IMAGES = torch.randint(
+    0, 256, (64, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+)
+
+
+def test_random_crop_is_numpys_reflected_padding_and_a_cut():
+    shift = torch.randint(0, 9, (64, 2), generator=torch.Generator().manual_seed(1))
+    cropped = data.random_crop(IMAGES, 4, shift).numpy()
+    for image, result, (down, right) in zip(IMAGES.numpy(), cropped, shift.tolist(), strict=True):
+        padded = np.pad(image, ((0, 0), (4, 4), (4, 4)), mode="reflect")
+        assert np.array_equal(result, padded[:, down : down + 32, right : right + 32])
+
+
+def test_random_flip_mirrors_the_chosen_images_only():
+    mirrored = torch.arange(64) % 3 == 0
+    flipped = data.random_flip(IMAGES, mirrored).numpy()
+    for image, result, turn in zip(IMAGES.numpy(), flipped, mirrored.tolist(), strict=True):
+        assert np.array_equal(result, image[:, :, ::-1] if turn else image)
+
+
+@pytest.mark.parametrize("size", [1, 7, 8])
+def test_cutout_blanks_a_square_cut_off_at_the_border(size):
+    centre = torch.randint(0, 32, (64, 2), generator=torch.Generator().manual_seed(2))
+    results = data.cutout(IMAGES, size, centre).numpy()
+    for image, result, (row, column) in zip(IMAGES.numpy(), results, centre.tolist(), strict=True):
+        wanted = image.copy()
+        top, left = row - size // 2, column - size // 2
+        wanted[:, max(0, top) : max(0, top + size), max(0, left) : max(0, left + size)] = 127
+        assert np.array_equal(result, wanted)
+
+
+def test_draws_reach_every_crop_and_both_mirror_images():
+    draws = data.draw_augmentation(5000, 4, torch.Generator().manual_seed(0))
+    assert sorted(draws[:, 0].unique().tolist()) == list(range(9))
+    assert sorted(draws[:, 1].unique().tolist()) == list(range(9))
+    assert draws[:, 2].float().mean().item() == pytest.approx(0.5, abs=0.03)
+    assert sorted(draws[:, 3].unique().tolist()) == list(range(32))
