@@ -39,7 +39,7 @@ class Classifier:
     def __init__(self, checkpoint: Checkpoint):
         self.checkpoint = checkpoint
         self.class_names = checkpoint.class_names
-        self.model = checkpoint.model.eval()
+        self.model = checkpoint.model.eval().to(memory_format=torch.channels_last)
         self.temperature = float(checkpoint.config.get("temperature", 1.0))
         self.mirror = bool(checkpoint.config.get("mirror", False))
 

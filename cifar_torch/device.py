@@ -1,8 +1,5 @@
 """Where to compute and in which precision."""
 
-import os
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 
 from cifar_torch.errors import UserError
@@ -50,18 +47,16 @@ def choose_precision(name: str, device: torch.device) -> tuple[torch.dtype, str]
     return torch.float32, "bf16 is not tried on this device"
 
 
-def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
-    """Convolutions and matrix products in `dtype`, the rest where PyTorch thinks best."""
-    if dtype == torch.float32:
-        return nullcontext()
-    return torch.autocast(device.type, dtype)
-
-
 def describe_hardware(device: torch.device, processes: int = 1) -> str:
     """The machine in a few words, for model cards and benchmarks."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:
         name = getattr(torch.cpu, "get_capabilities", dict)().get("cpu_name", "CPU")
-        name = f"{os.cpu_count()} cores of {name}" if device.type == "cpu" else device.type.upper()
+        threads = torch.get_num_threads()
+        name = (
+            f"{name} ({threads} thread{'s' * (threads > 1)})"
+            if device.type == "cpu"
+            else device.type.upper()
+        )
     return name if processes == 1 else f"{name}, {processes} processes"

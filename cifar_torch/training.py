@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from cifar_torch import kernels
 from cifar_torch.card import write_card
 from cifar_torch.checkpoint import Checkpoint, save_checkpoint, versions
 from cifar_torch.data import Data, Split, augment, draw_augmentation
@@ -28,7 +29,7 @@ from cifar_torch.figures import curves, save_figure
 from cifar_torch.model import CifarNet
 from cifar_torch.processes import Processes, join_processes
 from cifar_torch.recipes import Recipe
-from cifar_torch.step import make_optimizer, make_step
+from cifar_torch.step import FlatNet, make_optimizer, make_step
 
 STATE = "training_state.safetensors"  # what a resumed run needs; gone once the run has ended
 CURVES_EVERY = 10.0  # seconds: drawing takes 0.3 s, an epoch on a GPU takes less than that
@@ -62,36 +63,34 @@ class Run:
     """Everything that changes while training, and so everything that is saved to go on later."""
 
     def __init__(self, model: CifarNet, recipe: Recipe):
-        self.model = model
-        self.optimizer = make_optimizer(model, recipe)
-        self.average = deepcopy(model) if recipe.averaging else None  # of the weights, moving
+        self.weights = FlatNet(model)
+        self.optimizer = make_optimizer(self.weights, recipe)
+        self.average = FlatNet(deepcopy(model)) if recipe.averaging else None
         self.step = 0  # optimizer steps done, over all epochs
         self.seconds = 0.0  # spent in the steps of the epoch under way
-        self.sums = torch.zeros(2, device=next(model.parameters()).device)  # its loss, its hits
+        self.sums = self.weights.vectors[0].new_zeros(2)  # the epoch's loss and right answers
         self.history: list[dict[str, float]] = []
 
     @property
     def result(self) -> CifarNet:
-        """The network that is validated and kept."""
-        return self.average or self.model
+        """The network that is validated and kept: the moving average where the recipe has one."""
+        return (self.average or self.weights).network
 
     def tensors(self) -> dict[str, Tensor]:
-        """Weights, momentum, average and sums by name: the tensors themselves, not copies."""
-        parts: dict[str, Tensor] = {"sums": self.sums}
-        for name, weight in self.model.named_parameters():
-            parts[f"model.{name}"] = weight.data
-            parts[f"momentum.{name}"] = self.optimizer.state[weight]["momentum_buffer"]
+        """All of the tensors by name; themselves, not copies."""
+        parts = {"sums": self.sums}
+        for name, vector in zip(("kernels", "biases"), self.weights.vectors, strict=True):
+            parts[name] = vector
+            parts[f"momentum.{name}"] = self.optimizer.state[vector]["momentum_buffer"]
         if self.average:
-            parts |= {f"average.{n}": p.data for n, p in self.average.named_parameters()}
+            parts |= zip(("average.kernels", "average.biases"), self.average.vectors, strict=True)
         return parts
 
-    @torch.no_grad()
     def update_average(self, decay: float) -> None:
         """Move the average, every AVERAGE_EVERY steps; early on it forgets faster."""
         if self.average and self.step % AVERAGE_EVERY == 0:
             keep = min(decay**AVERAGE_EVERY, self.step / (self.step + 9 * AVERAGE_EVERY))
-            averages, weights = list(self.average.parameters()), list(self.model.parameters())
-            torch._foreach_lerp_(averages, weights, 1 - keep)
+            torch._foreach_lerp_(self.average.vectors, self.weights.vectors, 1 - keep)
 
 
 def train(
@@ -139,6 +138,9 @@ class Trainer:
         self.data, self.recipe, self.out, self.seed = data, recipe, out, seed
         self.processes, self.device = processes, processes.device
         self.on_progress, self.last_progress, self.last_curves = on_progress, 0.0, 0.0
+        if self.device.type == "cpu":
+            kernels.keep_memory()
+            torch.set_flush_denormal(True)  # momenta of dead units become denormal, which is slow
         self.dtype, why = choose_precision(precision, self.device)
         self.precision = PRECISION_NAMES[self.dtype]
         self.say(f"Training on {self.device} in {self.precision} ({why}).")
@@ -153,7 +155,7 @@ class Trainer:
         model.reset_parameters(recipe.init)
         self.run = Run(model.to(self.device, memory_format=torch.channels_last), recipe)
         self.take_step = make_step(
-            self.run.model, self.run.optimizer, recipe, self.dtype, processes
+            self.run.weights, self.run.optimizer, recipe, self.dtype, processes
         )
 
     def say(self, text: str) -> None:
@@ -177,6 +179,9 @@ class Trainer:
         """The steps of one epoch that are still to do; False if it was stopped before its end."""
         run, recipe, count = self.run, self.recipe, len(self.training)
         done = run.step - epoch * self.steps
+        torch.manual_seed(
+            self.seed * 100_003 + epoch
+        )  # dropout on a GPU; a CPU's is seeded by step
         bar = tqdm(
             total=self.steps,
             initial=done,
@@ -194,7 +199,8 @@ class Trainer:
                     break
                 global_count = min(recipe.batch_size, count - i * recipe.batch_size)
                 lr = recipe.learning_rate(run.step, self.steps * recipe.epochs)
-                run.sums += self.take_step(images, labels, global_count, lr)
+                seeds = (self.seed, run.step, self.processes.rank)
+                run.sums += self.take_step(images, labels, global_count, lr, seeds)
                 run.step += 1
                 run.update_average(recipe.averaging)
                 bar.update()
@@ -260,7 +266,9 @@ class Trainer:
     def validate(self, split: Split) -> tuple[float, float]:
         """Loss and accuracy of the network as it stands, each process on its share of `split`."""
         images, labels = self.processes.share(split.images), self.processes.share(split.labels)
-        logits = predict_logits(self.run.result, images, self.recipe.mirror, self.dtype)
+        logits = predict_logits(
+            self.run.result.in_precision(self.dtype), images, self.recipe.mirror
+        )
         loss = F.cross_entropy(logits, labels, reduction="sum")
         sums = torch.stack([loss, (logits.argmax(dim=1) == labels).sum()]).double()
         loss, hits = (self.processes.sum(sums) / len(split)).tolist()
@@ -343,7 +351,8 @@ class Trainer:
     def checkpoint(self, finished: bool) -> Checkpoint:
         """The network as it is now, with all that is known of it."""
         recipe, data, run = self.recipe, self.data, self.run
-        model = deepcopy(run.result).to("cpu", memory_format=torch.contiguous_format).eval()
+        model = CifarNet(**run.result.settings()).eval()
+        model.load_state_dict(run.result.state_dict())
         config = {
             **model.settings(),
             "architecture": "CifarNet",
