@@ -101,6 +101,25 @@ RECIPES = {
             averaging=0.99,
             mirror=True,
         ),
+        Recipe(
+            name="best",
+            epochs=90,
+            batch_size=128,
+            lr=0.06,
+            nesterov=True,
+            weight_decay=5e-4,
+            decay="one-cycle",
+            dropout=0.15,
+            init="he",
+            label_smoothing=0.05,
+            crop_padding=4,
+            flip=True,
+            cutout=8,
+            averaging=0.9985,
+            standardise=True,
+            mirror=True,
+            hold_out=0.05,
+        ),
     )
 }
 
