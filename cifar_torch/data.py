@@ -64,7 +64,7 @@ class Data:
             [torch.bincount(c.flatten(), minlength=256) for c in self.train.images.unbind(1)]
         )
         values = torch.arange(256, dtype=torch.float64) / 255
-        shares = counts / counts.sum(dim=1, keepdim=True)
+        shares = counts.double() / counts.sum(dim=1, keepdim=True)
         mean = shares @ values
         std = (shares @ values**2 - mean**2).sqrt().clamp(min=1e-3)
         return [round(v, 4) for v in mean.tolist()], [round(v, 4) for v in std.tolist()]
