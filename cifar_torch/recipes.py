@@ -103,7 +103,7 @@ RECIPES = {
         ),
         Recipe(
             name="best",
-            epochs=90,
+            epochs=60,
             batch_size=128,
             lr=0.06,
             nesterov=True,

@@ -1,0 +1,170 @@
+"""Checkpoint folders: whole or not at all, never unpickled, and clear when damaged."""
+
+import json
+import pickle
+import threading
+
+import pytest
+import torch
+
+from cifar_torch.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
+from cifar_torch.classifier import Classifier, Classifiers
+from cifar_torch.errors import UserError
+from cifar_torch.model import CifarNet
+
+NAMES = ["cat", "dog", "frog"]
+
+
+def make_checkpoint(value: float = 0.0) -> Checkpoint:
+    model = CifarNet(num_classes=3)
+    for parameter in model.parameters():
+        parameter.data.fill_(value)
+    return Checkpoint(
+        model, {**model.settings(), "class_names": NAMES, "value": value}, {"accuracy": value}
+    )
+
+
+def test_round_trip(tmp_path):
+    torch.manual_seed(0)
+    model = CifarNet(num_classes=3)
+    history = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}]
+    config = {**model.settings(), "class_names": NAMES}
+    save_checkpoint(Checkpoint(model, config, {"accuracy": 0.5}, history), tmp_path / "c")
+    again = load_checkpoint(tmp_path / "c")
+    assert (
+        again.config == config and again.metrics == {"accuracy": 0.5} and again.history == history
+    )
+    for before, after in zip(model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(before, after)
+    assert not again.model.training
+
+
+def test_it_is_a_hub_folder(tmp_path):
+    save_checkpoint(make_checkpoint(0.25), tmp_path / "c")
+    model = CifarNet.from_pretrained(tmp_path / "c")
+    assert model.num_classes == 3 and float(model.layers.dense.weight[0, 0]) == 0.25
+
+
+def test_no_reader_ever_sees_half_of_a_checkpoint(tmp_path):
+    folder, ended, mixed, read = tmp_path / "c", threading.Event(), [], []
+    save_checkpoint(make_checkpoint(0.0), folder)
+
+    def keep_reading():
+        while not ended.is_set():
+            found = load_checkpoint(folder)
+            weight = float(found.model.layers.dense_2.weight[0, 0])
+            read.append(weight)
+            if not weight == found.config["value"] == found.metrics["accuracy"]:
+                mixed.append((weight, found.config["value"], found.metrics["accuracy"]))
+
+    errors = []
+
+    def guarded():
+        try:
+            keep_reading()
+        except Exception as error:
+            errors.append(error)
+
+    readers = [threading.Thread(target=guarded) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for i in range(1, 25):
+        save_checkpoint(make_checkpoint(i / 64), folder)
+    ended.set()
+    for reader in readers:
+        reader.join()
+    assert not errors and not mixed
+    assert len(set(read)) > 3  # the readers did see several versions
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]  # nothing is left behind
+
+
+def test_a_failed_write_leaves_the_old_checkpoint(tmp_path):
+    save_checkpoint(make_checkpoint(0.5), tmp_path / "c")
+
+    def disk_full(folder):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match="No space left"):
+        save_checkpoint(make_checkpoint(1.0), tmp_path / "c", disk_full)
+    assert load_checkpoint(tmp_path / "c").config["value"] == 0.5
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+class Bomb:
+    def __reduce__(self):
+        return (pytest.fail, ("unpickled",))
+
+
+def truncate(folder):
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:1000])
+
+
+def change_config(**changes):
+    def change(folder):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors"),
+        (lambda f: (f / "config.json").unlink(), "has no config.json"),
+        (truncate, "is damaged"),
+        (lambda f: (f / "model.safetensors").write_bytes(pickle.dumps(Bomb())), "is damaged"),
+        (lambda f: (f / "config.json").write_text("{"), "config.json is damaged"),
+        (lambda f: (f / "config.json").write_text("[]"), "config.json is damaged"),
+        (change_config(num_classes=4), "class_names and num_classes differ"),
+        (change_config(num_classes=4, class_names=list("abcd")), "holds another network"),
+        (change_config(num_classes="x"), "does not describe a CifarNet"),
+    ],
+)
+def test_damage_is_named(tmp_path, damage, message):
+    save_checkpoint(make_checkpoint(), tmp_path / "c")
+    damage(tmp_path / "c")
+    with pytest.raises(UserError, match=message):
+        load_checkpoint(tmp_path / "c")
+
+
+def test_no_checkpoint(tmp_path):
+    with pytest.raises(UserError, match="there is no checkpoint folder"):
+        load_checkpoint(tmp_path / "c")
+    with pytest.raises(UserError, match="there is no checkpoint in"):
+        Classifiers(tmp_path)
+
+
+def test_best_comes_first_and_new_folders_appear(tmp_path):
+    for name in ("zebra", "best", "alpha"):
+        save_checkpoint(make_checkpoint(), tmp_path / name)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["best", "alpha", "zebra"]
+    classifiers = Classifiers(tmp_path)
+    assert classifiers.get() is classifiers.get("best")
+    save_checkpoint(make_checkpoint(0.5), tmp_path / "mine")
+    assert "mine" in classifiers.names()
+    assert classifiers.get("mine").checkpoint.config["value"] == 0.5
+    save_checkpoint(make_checkpoint(0.75), tmp_path / "mine")
+    assert classifiers.get("mine").checkpoint.config["value"] == 0.75
+    with pytest.raises(UserError, match="there is no checkpoint 'other'"):
+        classifiers.get("other")
+
+
+def test_answers_are_sorted_probabilities(tmp_path):
+    torch.manual_seed(0)
+    model = CifarNet(num_classes=3)
+    save_checkpoint(
+        Checkpoint(model, {**model.settings(), "class_names": NAMES, "temperature": 0.5}),
+        tmp_path / "c",
+    )
+    classifier = Classifier.load(tmp_path / "c")
+    pixels = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8).numpy()
+    logits = model.eval()(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+    for answer, wanted in zip(
+        classifier.classify_pixels(pixels), (logits / 0.5).softmax(1), strict=True
+    ):
+        values = list(answer.confidences.values())
+        assert values == sorted(values, reverse=True)
+        assert sum(values) == pytest.approx(1, abs=1e-6)
+        assert values == pytest.approx(sorted(wanted.tolist(), reverse=True), abs=1e-5)
+        assert answer.class_name == next(iter(answer.confidences)) == NAMES[int(wanted.argmax())]

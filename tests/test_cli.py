@@ -1,0 +1,89 @@
+"""`python -m cifar_torch` as a user types it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.pictures import KINDS, draw_thing, write_image_folder
+
+ROOT = Path(__file__).parents[1]
+REPORT = ROOT / "checkpoints" / "report"
+
+
+def run(*arguments: object, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "cifar_torch", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, **options)
+
+
+@pytest.mark.parametrize("command", [[], ["predict"], ["evaluate"], ["summary"], ["samples"]])
+def test_help(command):
+    done = run(*command, "--help")
+    assert done.returncode == 0 and done.stdout.startswith("usage: python -m cifar_torch")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required: COMMAND"),
+        (["predikt"], "invalid choice: 'predikt'"),
+        (["summary", "--depth", "2"], "unrecognized arguments"),
+        (["predict", "x.jpg", "--checkpoint", "nowhere"], "there is no checkpoint folder nowhere"),
+        (["evaluate", "nowhere", "--image-folder", "x"], "there is no checkpoint folder nowhere"),
+        (["samples", "--image-folder", "nowhere"], "there is no folder nowhere"),
+        (["predict", "nowhere.jpg"], "nowhere.jpg: No such file"),
+        (["predict", "README.md"], "README.md is not a picture that can be read"),
+    ],
+)
+def test_mistakes_end_with_a_sentence(arguments, message):
+    done = run(*arguments)
+    assert done.returncode == 2 and message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_summary_is_the_reports_figure_16():
+    lines = run("summary").stdout.splitlines()
+    assert lines[2].startswith("conv2d (Conv2D)") and lines[2].endswith("896")
+    assert "Total params: 2,915,114 (11.12 MB)" in lines
+
+
+def test_samples_draws_nine_images_of_a_folder(tmp_path):
+    folder = write_image_folder(tmp_path / "things", 20)
+    environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": ""}
+    done = run("samples", "--image-folder", folder, "--out", tmp_path / "s.png", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert np.asarray(Image.open(tmp_path / "s.png")).std() > 20
+
+
+def test_predict_prints_a_line_and_json(tmp_path):
+    draw_thing("disc", 1).save(tmp_path / "thing.png")
+    text = run("predict", tmp_path / "thing.png").stdout
+    assert text.startswith(f"{tmp_path / 'thing.png'}: ") and text.count("%") == 3
+    row = json.loads(run("predict", "--json", tmp_path / "thing.png").stdout)
+    assert len(row["confidences"]) == 10
+    assert sum(row["confidences"].values()) == pytest.approx(1, abs=1e-4)
+
+
+def test_evaluate_draws_figures_and_refuses_other_classes(tmp_path):
+    folder = write_image_folder(tmp_path / "things", 3)
+    environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": ""}
+    done = run("evaluate", REPORT, "--image-folder", folder, env=environment)
+    assert done.returncode == 2 and "are not the classes asked for" in done.stderr
+    names = json.loads((REPORT / "config.json").read_text())["class_names"]
+    for name, kind in zip(names, 3 * KINDS, strict=False):
+        (tmp_path / "ten" / "test" / name).mkdir(parents=True)
+        draw_thing(kind, 0).save(tmp_path / "ten" / "test" / name / "0.png")
+    done = run(
+        "evaluate", REPORT, "--image-folder", tmp_path / "ten", "--out", tmp_path / "figures", "--json",
+        env=environment,
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    assert found["images"] == 10 and len(found["confusion"]) == 10
+    low, high = found["accuracy_ci95"]
+    assert low <= found["accuracy"] <= high
+    for name in ("confusion.png", "reliability.png"):
+        assert np.asarray(Image.open(tmp_path / "figures" / name)).std() > 5

@@ -1,0 +1,66 @@
+"""The measures against values worked out by hand or by a slow plain version."""
+
+import math
+
+import pytest
+import torch
+
+from cifar_torch.evaluation import (
+    calibration_error,
+    fit_temperature,
+    measure,
+    predict_logits,
+    reliability_bins,
+    wilson_interval,
+)
+from cifar_torch.model import CifarNet
+
+
+def test_wilson_interval_of_the_textbook():
+    low, high = wilson_interval(81, 263)  # Newcombe 1998, table I
+    assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
+    assert wilson_interval(0, 0) == (0.0, 1.0)
+    assert wilson_interval(10, 10)[1] == 1.0
+
+
+def test_calibration_error_is_the_weighted_gap():
+    probabilities = torch.tensor([[0.9, 0.1]] * 10 + [[0.4, 0.6]] * 5)
+    labels = torch.tensor([0] * 7 + [1] * 3 + [1] * 5)  # 70% right at 0.9, 100% right at 0.6
+    error = calibration_error(reliability_bins(probabilities, labels))
+    assert error == pytest.approx(10 / 15 * 0.2 + 5 / 15 * 0.4, abs=1e-6)
+
+
+def test_measure_counts_by_class():
+    logits = torch.tensor([[5.0, 0, 0], [0, 5, 0], [5, 0, 0], [0, 0, 5]])
+    found = measure(logits, torch.tensor([0, 1, 1, 2]), ["a", "b", "c"])
+    assert found["accuracy"] == 0.75
+    assert found["confusion"] == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
+    assert found["by_class"] == {"a": 1.0, "b": 0.5, "c": 1.0}
+    right, wrong = math.log(math.exp(5) + 2) - 5, math.log(math.exp(5) + 2)
+    assert found["loss"] == pytest.approx((3 * right + wrong) / 4, rel=1e-6)
+
+
+def test_the_fitted_temperature_makes_confidence_honest():
+    generator = torch.Generator().manual_seed(0)
+    honest = torch.randn(20_000, 10, generator=generator) * 2
+    labels = torch.multinomial(honest.softmax(1), 1, generator=generator).flatten()
+    for factor in (0.4, 1.0, 3.0):
+        assert fit_temperature(honest * factor, labels) == pytest.approx(factor, rel=0.03)
+    over_confident = measure(honest * 3, labels, [str(i) for i in range(10)])
+    mended = measure(honest * 3, labels, [str(i) for i in range(10)], temperature=3.0)
+    assert over_confident["ece"] > 0.1 > 0.02 > mended["ece"]
+    assert over_confident["accuracy"] == mended["accuracy"]
+
+
+def test_logits_are_the_same_in_batches_without_dropout_and_mirrored():
+    torch.manual_seed(0)
+    model = CifarNet().train()
+    images = torch.randint(0, 256, (300, 3, 32, 32), dtype=torch.uint8)
+    logits = predict_logits(model, images)
+    assert model.training  # as it was
+    model.eval()
+    torch.testing.assert_close(logits, model(images), rtol=1e-4, atol=1e-5)
+    both = (model(images) + model(images.flip(-1))) / 2
+    torch.testing.assert_close(
+        predict_logits(model, images, mirror=True), both, rtol=1e-4, atol=1e-5
+    )

@@ -1,0 +1,232 @@
+"""Training: it learns, stops, resumes bit for bit, and says what is wrong."""
+
+import csv
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from cifar_torch.checkpoint import load_checkpoint
+from cifar_torch.data import load_image_folder
+from cifar_torch.errors import UserError
+from cifar_torch.recipes import get_recipe
+from cifar_torch.training import STATE, Stopped, train
+from tests.pictures import KINDS, write_image_folder
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_image_folder(tmp_path_factory.mktemp("things"), 150)
+
+
+@pytest.fixture
+def data(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return load_image_folder(folder)
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "model.safetensors")
+
+
+def run_train(*arguments: object, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "train.py", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, **options)
+
+
+def test_a_short_run_beats_chance_by_far(data, tmp_path):
+    recipe = get_recipe("report", epochs=15, lr=0.02, batch_size=20, init="he")
+    checkpoint = train(data, recipe, tmp_path / "out", device="cpu")
+    assert checkpoint.metrics["accuracy"] >= 0.7  # four classes: chance is 0.25
+    assert checkpoint.history[-1]["loss"] < checkpoint.history[0]["loss"] / 2
+
+
+def test_the_checkpoint_folder_is_whole(data, tmp_path):
+    recipe = get_recipe("report", epochs=2, batch_size=64)
+    train(data, recipe, tmp_path / "out", device="cpu", seed=3)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {
+        "model.safetensors", "config.json", "metrics.json", "history.csv", "curves.png", "README.md",
+    }  # fmt: skip
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["class_names"] == list(KINDS)
+    assert (config["num_classes"], config["seed"], config["recipe"]["epochs"]) == (4, 3, 2)
+    assert config["data"]["train_images"] == 540 and config["data"]["test_images"] == 60
+    with (tmp_path / "out" / "history.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+    assert Image.open(tmp_path / "out" / "curves.png").size[0] > 600
+
+
+def test_a_stopped_and_resumed_run_ends_with_the_same_weights_bit_for_bit(data, tmp_path):
+    recipe = get_recipe(
+        "fast", epochs=2, batch_size=32, dropout=0.2, averaging=0.9, cutout=6, crop_padding=2
+    )
+    train(data, recipe, tmp_path / "whole", device="cpu")
+    calls = []
+
+    def stop_at_the_third_call(progress):
+        calls.append(progress)
+        return len(calls) < 3
+
+    resume = False
+    for _ in range(20):
+        calls.clear()
+        try:
+            options = {"resume": resume, "on_progress": stop_at_the_third_call}
+            train(data, recipe, tmp_path / "parts", device="cpu", **options)
+            break
+        except Stopped:
+            resume = True
+            assert (tmp_path / "parts" / STATE).exists()
+    assert resume, "the run was never stopped"
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    same = [load_checkpoint(tmp_path / name) for name in ("whole", "parts")]
+    for before, after in zip(same[0].history, same[1].history, strict=True):
+        assert before["loss"] == after["loss"]
+        assert before["val_accuracy"] == after["val_accuracy"]
+    assert not (tmp_path / "parts" / STATE).exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent as a POSIX signal")
+def test_ctrl_c_saves_and_says_how_to_go_on(folder, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["--image-folder", folder, "--epochs", 400, "--batch-size", 64, "--out", out]
+    command = [sys.executable, "-u", "train.py", *map(str, arguments)]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not process.stdout.readline().startswith("Epoch 2/"):
+            assert process.poll() is None, process.stderr.read()
+        process.send_signal(signal.SIGINT)
+        errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert re.search(
+        r"Stopped in epoch \d+ of 400\. Go on with:\n  python train\.py .*--resume", errors
+    )
+    assert (out / STATE).exists() and (out / "model.safetensors").exists()
+
+
+def test_every_field_of_a_recipe_has_a_flag_with_help():
+    text = run_train("--help").stdout
+    from dataclasses import fields
+
+    from cifar_torch.recipes import Recipe
+
+    for field in fields(Recipe):
+        if field.name != "name":
+            assert f"--{field.name.replace('_', '-')}" in text
+    assert "(default: 0.01)" in text
+
+
+def test_training_prints_keras_lines_and_the_accuracy(folder, tmp_path):
+    done = run_train(
+        "--image-folder", folder, "--epochs", 1, "--batch-size", 90, "--out", tmp_path / "o"
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(
+        r"Epoch 1/1 - \d+s - accuracy: 0\.\d{4} - loss: \d\.\d{4} - val_accuracy: 0\.\d{4}"
+        r" - val_loss: \d\.\d{4} - [\d,]+ images/s",
+        done.stdout,
+    )
+    assert re.search(r"^Accuracy: \d+\.\d\d%$", done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--image-folder", "nowhere"], "there is no folder nowhere"),
+        (["--recipe", "fats"], "invalid choice: 'fats'"),
+        (["--epochs", "0", "--image-folder", "x"], "epochs must be at least 1"),
+        (["--device", "tpu", "--image-folder", "{folder}"], "unknown device 'tpu'"),
+        (["--resume", "--image-folder", "{folder}", "--out", "{out}"], "holds no run to resume"),
+        (["--lr", "fast"], "invalid float value"),
+    ],
+)
+def test_mistakes_end_with_a_sentence(arguments, message, folder, tmp_path):
+    filled = [a.format(folder=folder, out=tmp_path / "none") for a in arguments]
+    done = run_train(*filled)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_resuming_with_another_recipe_is_refused(data, tmp_path):
+    recipe = get_recipe("report", epochs=50, batch_size=64)
+    with pytest.raises(Stopped):
+        train(data, recipe, tmp_path / "out", device="cpu", on_progress=lambda progress: False)
+    other = get_recipe("report", epochs=50, batch_size=64, lr=0.02)
+    with pytest.raises(UserError, match=r"begun with another lr \(0\.01, now 0\.02\)"):
+        train(data, other, tmp_path / "out", device="cpu", resume=True)
+
+
+def test_the_accuracy_of_metrics_json_is_what_evaluate_measures(data, folder, tmp_path):
+    out = tmp_path / "out"
+    train(data, get_recipe("fast", epochs=2, batch_size=64), out, device="cpu")
+    command = [
+        sys.executable,
+        "-m",
+        "cifar_torch",
+        "evaluate",
+        out,
+        "--image-folder",
+        folder,
+        "--json",
+    ]
+    done = subprocess.run(
+        [*map(str, command), "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    found = json.loads(done.stdout)
+    assert 0 < found["accuracy"] <= 1 and found["images"] == 600
+
+
+def test_held_out_images_set_the_temperature(data, tmp_path):
+    recipe = get_recipe("report", epochs=3, batch_size=32, hold_out=0.2, label_smoothing=0.3)
+    checkpoint = train(data, recipe, tmp_path / "out", device="cpu")
+    assert checkpoint.config["data"]["held_out_images"] == 108
+    assert checkpoint.config["temperature"] != 1.0
+
+
+def test_progress_is_reported_with_its_history(data, tmp_path):
+    seen = []
+    recipe = get_recipe("report", epochs=3, batch_size=32)
+    train(
+        data, recipe, tmp_path / "out", device="cpu", on_progress=lambda p: seen.append(p) or True
+    )
+    assert seen and seen[0].epochs == 3 and seen[0].steps == 17
+    assert all(0 <= p.accuracy <= 1 and p.step < p.steps for p in seen)
+
+
+def test_learning_rates():
+    report = get_recipe("report")
+    steps = 25 * 1563
+    assert report.learning_rate(0, steps) == 0.01
+    assert report.learning_rate(steps - 1, steps) == pytest.approx(0.01 / 16.6, rel=0.01)
+    constant = get_recipe("report", decay="none")
+    assert constant.learning_rate(steps - 1, steps) == 0.01
+    cycle = get_recipe("fast", lr=0.04)
+    rates = [cycle.learning_rate(i, 1000) for i in range(1000)]
+    assert max(rates) == pytest.approx(0.04, rel=0.01)
+    assert rates.index(max(rates)) == pytest.approx(1000 * cycle.warmup, abs=2)
+    assert rates[0] < 0.001 and rates[-1] < 0.001
+
+
+def test_time_stands_in_the_history(data, tmp_path):
+    started = time.perf_counter()
+    checkpoint = train(
+        data, get_recipe("report", epochs=1, batch_size=64), tmp_path / "o", device="cpu"
+    )
+    row = checkpoint.history[0]
+    assert 0 < row["seconds"] < time.perf_counter() - started
+    assert row["images_per_second"] == pytest.approx(540 / row["seconds"])
