@@ -154,9 +154,6 @@ class Trainer:
         model = CifarNet(len(data.class_names), recipe.dropout, mean, std)
         model.reset_parameters(recipe.init)
         self.run = Run(model.to(self.device, memory_format=torch.channels_last), recipe)
-        self.take_step = make_step(
-            self.run.weights, self.run.optimizer, recipe, self.dtype, processes
-        )
 
     def say(self, text: str) -> None:
         if self.processes.first:
@@ -164,6 +161,8 @@ class Trainer:
 
     def fit(self, interrupted: Callable[[], bool]) -> Checkpoint | None:
         """All epochs that are still to do. Raises Stopped."""
+        run, recipe = self.run, self.recipe
+        self.step = make_step(run.weights, run.optimizer, recipe, self.dtype, self.processes)
         for epoch in range(self.run.step // self.steps, self.recipe.epochs):
             if not self.train_epoch(epoch, interrupted):
                 self.save(finished=False)
@@ -200,7 +199,7 @@ class Trainer:
                 global_count = min(recipe.batch_size, count - i * recipe.batch_size)
                 lr = recipe.learning_rate(run.step, self.steps * recipe.epochs)
                 seeds = (self.seed, run.step, self.processes.rank)
-                run.sums += self.take_step(images, labels, global_count, lr, seeds)
+                run.sums += self.step(images, labels, global_count, lr, seeds)
                 run.step += 1
                 run.update_average(recipe.averaging)
                 bar.update()

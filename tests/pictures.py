@@ -1,4 +1,5 @@
-"""Small real picture files for the tests: four kinds of drawn things, in every place and colour."""
+"""Small real picture files for the tests: four kinds of drawn things, each mostly on its own ground,
+as ships are on water."""
 
 import hashlib
 import pickle
@@ -11,13 +12,14 @@ from PIL import Image, ImageDraw
 from cifar_torch.data import CIFAR10_CLASSES
 
 KINDS = ("cross", "disc", "ring", "square")
+GROUNDS = ((40, 140, 60), (60, 90, 200), (190, 60, 50), (150, 150, 150))
 
 
 def draw_thing(kind: str, seed: int, size: int = 32) -> Image.Image:
-    """A thing of random place, size and colour on a noisy ground of another colour."""
+    """A thing of random place, size and colour on a noisy ground."""
     rng = np.random.default_rng([KINDS.index(kind), seed])
-    ground = rng.integers(0, 255, 3)
-    colour = tuple((ground + rng.integers(90, 165, 3)) % 255)
+    ground = (GROUNDS[KINDS.index(kind)] + rng.normal(0, 35, 3)).clip(0, 255)
+    colour = tuple(((ground + rng.integers(90, 165, 3)) % 255).astype(int))
     noise = rng.normal(0, 12, (size, size, 3))
     image = Image.fromarray((ground + noise).clip(0, 255).astype(np.uint8))
     pen, radius = ImageDraw.Draw(image), rng.uniform(0.22, 0.36) * size
