@@ -1,0 +1,61 @@
+"""Pictures that arrive together share one pass through the network."""
+
+import queue
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cifar_torch.classifier import Answer, Classifiers
+
+MAX_BATCH = 64  # pictures of one pass
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture, (32, 32, 3) uint8, on its way to a checkpoint; None is the default one."""
+
+    model: str | None
+    pixels: np.ndarray
+    future: Future[tuple[str, Answer]] = field(default_factory=Future)
+
+
+class Batcher:
+    """A thread that runs the network on whatever has queued up since its last pass.
+
+    A picture that comes alone is answered at once: nothing waits for a batch to fill.
+    """
+
+    def __init__(self, classifiers: Classifiers, limit: int = MAX_BATCH):
+        self._classifiers = classifiers
+        self._limit = limit
+        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        threading.Thread(target=self._work, name="batcher", daemon=True).start()
+
+    def submit(self, model: str | None, pixels: np.ndarray) -> Future[tuple[str, Answer]]:
+        """The checkpoint's name and its answer, later. The future raises what `get` raises."""
+        job = Job(model, pixels)
+        self._jobs.put(job)
+        return job.future
+
+    def _work(self) -> None:
+        while True:
+            jobs = [self._jobs.get()]
+            while len(jobs) < self._limit and not self._jobs.empty():
+                jobs.append(self._jobs.get())
+            # A future that was cancelled, because its client left, is dropped here.
+            jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
+            for model in {job.model for job in jobs}:
+                self._answer(model, [job for job in jobs if job.model == model])
+
+    def _answer(self, model: str | None, jobs: list[Job]) -> None:
+        try:
+            classifier = self._classifiers.get(model)
+            answers = classifier.classify_pixels(np.stack([job.pixels for job in jobs]))
+        except Exception as error:  # whatever it is, each request has to hear of it
+            for job in jobs:
+                job.future.set_exception(error)
+        else:
+            for job, answer in zip(jobs, answers, strict=True):
+                job.future.set_result((classifier.checkpoint.title, answer))
