@@ -1,0 +1,53 @@
+# Python 3.10 to 3.13 to build the virtual environment with; another one: make app PYTHON=python3.12
+PYTHON ?= python3
+VENV ?= .venv
+# What goes to the program behind the command, as in: make app ARGS="--port 8000"
+ARGS ?=
+bin := $(VENV)/bin
+
+.PHONY: help app test bench check space clean
+
+help:
+	@echo "make app            serve the web app on http://127.0.0.1:7860"
+	@echo "make test           run every test; gets a browser for the tests of the page if it can"
+	@echo "make check          look over format, style and types"
+	@echo "make bench          measure against the peers, one ratio a line"
+	@echo "make space DIR=...  write the folder that a Hugging Face Space needs"
+	@echo "make clean          remove the virtual environment"
+	@echo 'More for the program: ARGS="..."; another Python: PYTHON=python3.12'
+
+app: $(VENV)/.app
+	$(bin)/python app.py $(ARGS)
+
+test: $(VENV)/.dev
+	@$(bin)/python -m tests.browser --install
+	$(bin)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev
+	$(bin)/ruff format --check .
+	$(bin)/ruff check .
+	$(bin)/mypy
+
+bench: $(VENV)/.dev
+	@for benchmark in benchmarks/*.py; do \
+		echo "$$benchmark"; $(bin)/python $$benchmark $(ARGS) || exit 1; \
+	done
+
+space:
+	@$(PYTHON) scripts/make_space.py "$(DIR)"
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/.app: requirements.txt | $(bin)/python
+	$(bin)/python -m pip install --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.app
+	$(bin)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+$(bin)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 10) <= v <= (3, 13) and \
+		"cifar-torch needs Python 3.10 to 3.13, and $(PYTHON) is %d.%d; name another one: PYTHON=python3.12" % v)'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
