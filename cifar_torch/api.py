@@ -118,7 +118,7 @@ def app_kwargs(classifiers: Classifiers) -> dict[str, Any]:
             answers = await asyncio.gather(*(answer(*picture) for picture in pictures))
         except RefusedError as error:
             return error.response()
-        except UserError:
+        except (UserError, OSError):
             return RefusedError(503, "model", "This model cannot be read at present.").response()
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is there to read it

@@ -194,5 +194,5 @@ def test_it_classifies_through_gradio(served, tmp_path):
 
 def test_it_serves_without_complaint(served):
     # Spaces install the package of that name themselves, for Gradio to reload the code.
-    complaints = [line for line in served.output().splitlines() if "Error" in line]
+    complaints = [line for line in served.output().splitlines() if "Error:" in line]
     assert [line for line in complaints if "`spaces` package is required" not in line] == []
