@@ -222,16 +222,15 @@ def test_each_of_many_at_once_gets_its_own_answer(url, classifiers):
 
     def ask(i: int) -> None:
         seed, other = i % 12, i % 3 == 0
-        with httpx.Client(timeout=60) as client:
-            reply = client.post(
-                f"{url}/api/classify",
-                params={"model": "other"} if other else {},
-                files={"file": (f"{seed}.png", picture(seed))},
-            ).json()
+        reply = client.post(
+            f"{url}/api/classify",
+            params={"model": "other"} if other else {},
+            files={"file": (f"{seed}.png", picture(seed))},
+        ).json()
         assert reply["answers"][0]["name"] == f"{seed}.png"
         assert_answer(reply["answers"][0], (others if other else wanted)[seed])
 
-    with ThreadPoolExecutor(16) as pool:
+    with httpx.Client(timeout=60) as client, ThreadPoolExecutor(16) as pool:
         assert len(list(pool.map(ask, range(120)))) == 120
 
 
