@@ -103,16 +103,17 @@ async def call_api(connection: Connection, picture: bytes) -> None:
     assert json.loads(answer)["answers"][0]["class"]
 
 
-def gradio_call(api_name: str) -> Call:
-    """Gradio's own way, three requests: upload, call, event stream."""
+def gradio_call(*more: str) -> Call:
+    """Gradio's own way, three requests: upload, call, event stream. `more`: further arguments."""
 
     async def call(connection: Connection, picture: bytes) -> None:
         upload = await connection.request(
             "POST", "/gradio_api/upload", form("files", picture), FORM
         )
-        data = [{"path": json.loads(upload)[0], "meta": {"_type": "gradio.FileData"}}]
-        path = f"/gradio_api/call/{api_name}"
-        started = await connection.request("POST", path, json.dumps({"data": data}).encode())
+        file = {"path": json.loads(upload)[0], "meta": {"_type": "gradio.FileData"}}
+        path = "/gradio_api/call/classify"
+        body = json.dumps({"data": [file, *more]})
+        started = await connection.request("POST", path, body.encode())
         events = await connection.request("GET", f"{path}/{json.loads(started)['event_id']}")
         assert b"event: complete" in events, events
 
@@ -200,12 +201,12 @@ class Server:
 
 
 @contextmanager
-def serving(command: list[str], port: int, api_name: str) -> Iterator[Server]:
+def serving(command: list[str], port: int, call: Call) -> Iterator[Server]:
     """Starts the app and waits for its first answer; ends it afterwards."""
     env = {**os.environ, "PYTHONPATH": str(ROOT), "GRADIO_ANALYTICS_ENABLED": "False"}
     begin = time.perf_counter()
     process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL)
-    server = Server(port, process, gradio_call(api_name))
+    server = Server(port, process, call)
     try:
         asyncio.run(_first_answer(server))
         server.start = time.perf_counter() - begin
@@ -237,15 +238,15 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def plain_app(checkpoint: str) -> tuple[list[str], int, str]:
+def plain_app(checkpoint: str) -> tuple[list[str], int, Call]:
     port = free_port()
-    return [sys.executable, "benchmarks/plain_app.py", checkpoint, str(port)], port, "classify"
+    return [sys.executable, "benchmarks/plain_app.py", checkpoint, str(port)], port, gradio_call()
 
 
-def our_app(checkpoint: str) -> tuple[list[str], int, str]:
+def our_app(checkpoint: str) -> tuple[list[str], int, Call]:
     port = free_port()
     options = ["--checkpoint", checkpoint, "--port", str(port)]
-    return [sys.executable, "app.py", *options], port, "classify"
+    return [sys.executable, "app.py", *options], port, gradio_call("")  # the default model
 
 
 # --- The bars -----------------------------------------------------------------------------------
