@@ -56,7 +56,7 @@ def test_confusion_matrix_is_dark_on_the_diagonal(tmp_path, classes):
     dark = near(image, "#08306b", tolerance=30)
     rows, columns = np.nonzero(dark)
     assert dark.mean() > 0.02
-    assert np.corrcoef(rows, columns)[0, 1] > 0.8
+    assert np.corrcoef(rows, columns)[0, 1] > 0.7
 
 
 def test_reliability_has_a_panel_each(tmp_path):
