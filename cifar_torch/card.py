@@ -22,8 +22,8 @@ def model_card(checkpoint: Checkpoint) -> str:
         f"# {title}\n\n"
         "The small convolutional network of a Keras tutorial (Conv-Dropout-Conv-Pool x3, dense "
         f"1024/512/{config['num_classes']}; max-norm 3), trained with "
-        "[cifar-torch](https://github.com/cifar-torch/cifar-torch). It takes a 32x32 RGB picture and "
-        f"says which of {config['num_classes']} classes it shows: {', '.join(config['class_names'])}.",
+        "cifar-torch. It takes a 32x32 RGB picture and says which of "
+        f"{config['num_classes']} classes it shows: {', '.join(config['class_names'])}.",
         _results(metrics, data) if metrics.get("finished") else "This run has not ended yet.",
         f"## Training\n\n"
         f"- Data: {data['origin']}; {data['train_images']:,} images to train on, "

@@ -114,8 +114,8 @@ def load_cifar10(root: str | Path = "data", download: bool = True) -> Data:
         if not download:
             raise UserError(f"no CIFAR-10 in {root}: {by_hand}.") from error
         raise UserError(
-            f"{archive} is not the real CIFAR-10 archive (its checksum is wrong). Delete it and run "
-            f"this again, or {by_hand}."
+            f"{archive} is not the real CIFAR-10 archive (its checksum is wrong). Delete it and "
+            f"run this again, or {by_hand}."
         ) from error
     train, test = (
         Split(
@@ -325,7 +325,7 @@ def augment(
 
 
 def random_crop(images: Tensor, padding: int, shift: Tensor) -> Tensor:
-    """Images padded with `padding` mirrored pixels, then cut at `shift` (N, 2) in [0, 2 padding]."""
+    """Images with `padding` mirrored pixels around, cut at `shift` (N, 2) in [0, 2 padding]."""
     height, width = images.shape[2:]
     padded = images[:, :, _mirrored(height, padding)][..., _mirrored(width, padding)]
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # every possible crop; a view

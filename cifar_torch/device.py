@@ -1,5 +1,8 @@
 """Where to compute and in which precision."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from cifar_torch.errors import UserError
@@ -10,7 +13,7 @@ PRECISION_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device of that name; auto takes CUDA, else Apple's MPS, else the CPU. Raises UserError."""
+    """The device of that name; auto takes CUDA, else Apple's MPS, else the CPU. UserError."""
     available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
@@ -40,8 +43,7 @@ def choose_precision(name: str, device: torch.device) -> tuple[torch.dtype, str]
             return torch.bfloat16, "this GPU has it"
         return torch.float32, "this GPU has no bf16"
     if device.type == "cpu":
-        able = getattr(torch.cpu, "get_capabilities", dict)()
-        if able.get("amx_bf16"):
+        if _cpu_capabilities().get("amx_bf16"):
             return torch.bfloat16, "this processor has AMX"
         return torch.float32, "this processor has no AMX"
     return torch.float32, "bf16 is not tried on this device"
@@ -51,12 +53,16 @@ def describe_hardware(device: torch.device, processes: int = 1) -> str:
     """The machine in a few words, for model cards and benchmarks."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
-    else:
-        name = getattr(torch.cpu, "get_capabilities", dict)().get("cpu_name", "CPU")
+    elif device.type == "cpu":
         threads = torch.get_num_threads()
         name = (
-            f"{name} ({threads} thread{'s' * (threads > 1)})"
-            if device.type == "cpu"
-            else device.type.upper()
+            f"{_cpu_capabilities().get('cpu_name', 'CPU')}, {threads} thread{'s' * (threads > 1)}"
         )
+    else:
+        name = device.type.upper()
     return name if processes == 1 else f"{name}, {processes} processes"
+
+
+def _cpu_capabilities() -> Mapping[str, Any]:
+    """What the processor can do and its name, where this PyTorch can tell."""
+    return torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}

@@ -63,7 +63,7 @@ def curves(history: Sequence[Mapping[str, float]], words: Words = WORDS) -> Figu
 def confusion_matrix(
     counts: Sequence[Sequence[int]], class_names: Sequence[str], words: Words = WORDS
 ) -> Figure:
-    """How often images of each true class (row) got each answer (column), in per cent of the row."""
+    """How often images of a true class (row) got each answer (column), in per cent of the row."""
     matrix = np.asarray(counts, dtype=float)
     shares = 100 * matrix / matrix.sum(axis=1, keepdims=True).clip(min=1)
     size = max(4.5, 0.62 * len(class_names) + 1.6)

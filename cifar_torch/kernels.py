@@ -40,8 +40,8 @@ def random_int16(bits: np.random.SFC64, count: int) -> Tensor:
 
 
 class ReLUDropout(torch.autograd.Function):
-    """ReLU, then dropout with probability `drop` / 65536, in place; the layer before, a convolution
-    or a matrix product, does not need its output again. The output is its own mask for the gradient.
+    """ReLU, then dropout with probability `drop` / 65536, in place: the layer before, a convolution
+    or a matrix product, does not need its output again. The output is the gradient's mask.
     """
 
     @staticmethod
@@ -111,8 +111,8 @@ def relu_max_pool_(x: Tensor) -> Tensor:
 
 
 def keep_memory() -> None:
-    """Let the C library keep what a step frees, instead of taking zeroed pages from the kernel again
-    at every step: a quarter faster at batch 256. Linux only; elsewhere nothing happens."""
+    """Let the C library keep what a step frees, instead of taking zeroed pages from the kernel at
+    every step: a quarter faster at batch 256. Linux only; elsewhere nothing happens."""
     if sys.platform != "linux":
         return
     m_trim_threshold, m_top_pad, m_mmap_threshold = -1, -2, -3

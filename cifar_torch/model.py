@@ -54,12 +54,15 @@ class CifarNet(
     pipeline_tag="image-classification",
     tags=["cifar10", "image-classification"],
 ):
-    """Conv-Dropout-Conv-Pool x3, Dense 1024/512/`num_classes`: 2,915,114 parameters for ten classes.
+    """Conv-Dropout-Conv-Pool x3, Dense 1024/512/`num_classes`: 2,915,114 weights for ten classes.
 
     Takes images (N, 3, 32, 32), uint8 or already on the scale 0..255, and gives logits
     (N, num_classes). The normalisation, (pixels / 255 - mean) / std by channel, is its own. Layers
     have the names of the Keras original; the ReLU of a layer is done by the layer after it.
     """
+
+    scale: Tensor
+    shift: Tensor
 
     def __init__(
         self,
@@ -106,7 +109,7 @@ class CifarNet(
                     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 else:
                     nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)
+                nn.init.zeros_(layer.get_parameter("bias"))
 
     def settings(self) -> dict[str, Any]:
         """The arguments that make a network like this one."""
@@ -117,7 +120,7 @@ class CifarNet(
         return images * self.scale + self.shift
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.layers(self.normalise(images).to(self.layers.conv2d.weight.dtype))
+        return self.layers(self.normalise(images).to(next(self.parameters()).dtype))
 
     def in_precision(self, dtype: torch.dtype) -> "CifarNet":
         """A copy that computes in `dtype`; the normalisation of the pixels stays float32."""
@@ -126,7 +129,7 @@ class CifarNet(
         return network
 
     def seed_dropout(self, *seeds: int) -> None:
-        """Draw all dropout on a CPU from here on from these seeds. Elsewhere torch.manual_seed does."""
+        """Draw all dropout on a CPU from these seeds; elsewhere torch.manual_seed is in charge."""
         bits = np.random.SFC64(list(seeds))
         for layer in self.layers:
             if isinstance(layer, ReLUDropout):
@@ -134,7 +137,7 @@ class CifarNet(
 
     def constrained_weights(self) -> list[Tensor]:
         """The kernels of the two hidden dense layers, (out, in), which max-norm acts on."""
-        return [self.layers.get_submodule(name).weight for name in MAX_NORM_LAYERS]
+        return [getattr(self.layers, name).weight for name in MAX_NORM_LAYERS]
 
 
 def _conv(channels_in: int, channels_out: int) -> nn.Conv2d:

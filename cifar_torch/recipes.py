@@ -25,8 +25,8 @@ class Recipe:
     weight_decay: float = _knob(0.0, "L2 penalty on the kernels (biases are free)")
     decay: Schedule = _knob(
         "inverse-time",
-        "how the rate falls: inverse-time, lr / (1 + lr / epochs * step), is what the report's code "
-        "asks for; none is what its log shows (Keras 3 ignores the argument); one-cycle rises and "
+        "how the rate falls: inverse-time, lr / (1 + lr / epochs * step), is what the report's "
+        "code asks for; none is what its log shows (Keras 3 ignores the argument); one-cycle rises and "
         "falls to 0 once",
     )
     warmup: float = _knob(0.2, "one-cycle: part of the run in which the rate rises")

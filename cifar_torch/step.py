@@ -94,20 +94,20 @@ def make_step(
     device, model = processes.device, weights.network
     worker = weights if dtype == torch.float32 else FlatNet(model.in_precision(dtype))
     worker.network.train()
-    network = worker.network
+    network: nn.Module = worker.network
     if processes.count > 1:
         network = DistributedDataParallel(network)
-    gradients = weights.views([vector.grad for vector in weights.vectors])
+    gradients = weights.views([_gradient(vector) for vector in weights.vectors])
 
-    def update(images: Tensor, labels: Tensor, global_count: int) -> Tensor:
+    def eager_update(images: Tensor, labels: Tensor, global_count: int) -> Tensor:
         logits = network(images).float()
         loss = F.cross_entropy(
             logits, labels, label_smoothing=recipe.label_smoothing, reduction="sum"
         )
-        # The mean over the global batch: DistributedDataParallel divides by the processes once more.
+        # The mean over the global batch, which DistributedDataParallel divides by its processes.
         (loss * (processes.count / global_count)).backward()
         with torch.no_grad():
-            torch._foreach_copy_(gradients, [p.grad for p in worker.parameters])
+            torch._foreach_copy_(gradients, [_gradient(p) for p in worker.parameters])
             worker.network.zero_grad()
             optimizer.step()
             if recipe.max_norm:
@@ -117,8 +117,9 @@ def make_step(
                 torch._foreach_copy_(worker.vectors, weights.vectors)
         return torch.stack([loss.detach(), (logits.argmax(dim=1) == labels).sum()])
 
+    update: Update = eager_update
     if device.type == "cuda" and processes.count == 1:
-        update = _captured(update, recipe.batch_size)
+        update = _captured(eager_update, recipe.batch_size)
 
     def step(
         images: Tensor, labels: Tensor, global_count: int, lr: float, seeds: tuple[int, ...]
@@ -134,9 +135,15 @@ def make_step(
     return step
 
 
+def _gradient(parameter: Tensor) -> Tensor:
+    if parameter.grad is None:
+        raise RuntimeError("a weight took no part in the loss")
+    return parameter.grad
+
+
 def _captured(update: Update, batch_size: int) -> Update:
     """`update` as a CUDA graph for whole batches: one launch instead of some hundred, which is all
-    that a batch of 32 takes on a large GPU. The first steps, and a smaller last batch, run as usual.
+    that a batch of 32 takes on a large GPU. The first steps and a smaller last batch run as usual.
     """
     warm_up, graph = 3, torch.cuda.CUDAGraph()
     side_stream = torch.cuda.Stream()

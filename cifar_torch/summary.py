@@ -1,7 +1,6 @@
 """The table of the network's layers, as Keras prints it (figure 16 of the report)."""
 
 from dataclasses import dataclass
-from math import prod
 
 from torch import nn
 

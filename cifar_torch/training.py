@@ -153,7 +153,7 @@ class Trainer:
         mean, std = data.normalisation() if recipe.standardise else ([0.0] * 3, [1.0] * 3)
         model = CifarNet(len(data.class_names), recipe.dropout, mean, std)
         model.reset_parameters(recipe.init)
-        self.run = Run(model.to(self.device, memory_format=torch.channels_last), recipe)
+        self.run = Run(model.to(self.device), recipe)
 
     def say(self, text: str) -> None:
         if self.processes.first:

@@ -1,5 +1,5 @@
-"""Small real picture files for the tests: four kinds of drawn things, each mostly on its own ground,
-as ships are on water."""
+"""Small real picture files for the tests: four kinds of drawn things, each mostly on its own
+ground, as ships are on water."""
 
 import hashlib
 import pickle
@@ -47,7 +47,7 @@ def write_image_folder(folder: Path, per_class: int, first: int = 0, size: int =
 
 
 def write_cifar10_archive(folder: Path, per_batch: int = 20) -> dict[str, str]:
-    """A small archive in CIFAR-10's own format; gives the MD5 of each file, the archive's under ""."""
+    """A small archive in CIFAR-10's own format; gives each file's MD5, the archive's under ""."""
     base = folder / "cifar-10-batches-py"
     base.mkdir(parents=True)
     rng = np.random.default_rng(0)

@@ -77,10 +77,8 @@ def test_evaluate_draws_figures_and_refuses_other_classes(tmp_path):
     for name, kind in zip(names, 3 * KINDS, strict=False):
         (tmp_path / "ten" / "test" / name).mkdir(parents=True)
         draw_thing(kind, 0).save(tmp_path / "ten" / "test" / name / "0.png")
-    done = run(
-        "evaluate", REPORT, "--image-folder", tmp_path / "ten", "--out", tmp_path / "figures", "--json",
-        env=environment,
-    )  # fmt: skip
+    options = ["--image-folder", tmp_path / "ten", "--out", tmp_path / "figures", "--json"]
+    done = run("evaluate", REPORT, *options, env=environment)
     found = json.loads(done.stdout)
     assert found["images"] == 10 and len(found["confusion"]) == 10
     low, high = found["accuracy_ci95"]
