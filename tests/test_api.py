@@ -14,8 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from cifar_torch import api
-from cifar_torch.batching import Batcher
+from cifar_torch.api import MAX_UPLOAD, app_kwargs
+from cifar_torch.api.batching import Batcher
+from cifar_torch.api.schema import PictureAnswer
+from cifar_torch.api.uploads import MAX_PICTURES
 from cifar_torch.checkpoint import Checkpoint, save_checkpoint
 from cifar_torch.classifier import Answer, Classifiers
 from cifar_torch.data import CIFAR10_CLASSES
@@ -47,7 +49,7 @@ def serve(classifiers: Classifiers, **options):
         api_name="classify",
         analytics_enabled=False,
     )
-    kwargs = api.app_kwargs(classifiers)
+    kwargs = app_kwargs(classifiers)
     _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, app_kwargs=kwargs, **options)
     yield url.rstrip("/")
     page.close()
@@ -193,8 +195,8 @@ def test_damaged_form(url, kind):
 
 
 def test_too_many_files(url):
-    files = [(f"{i}.png", b"x") for i in range(api.MAX_PICTURES + 1)]
-    assert str(api.MAX_PICTURES) in refusal(post_files(url, *files), 400)["message"]
+    files = [(f"{i}.png", b"x") for i in range(MAX_PICTURES + 1)]
+    assert str(MAX_PICTURES) in refusal(post_files(url, *files), 400)["message"]
 
 
 def test_other_content(url):
@@ -203,7 +205,7 @@ def test_other_content(url):
 
 
 def test_too_large(url):
-    data = bytes(api.MAX_UPLOAD + 1)
+    data = bytes(MAX_UPLOAD + 1)
     for response in (
         post_files(url, ("x.png", data)),
         post_raw(url, data),
@@ -288,7 +290,7 @@ def test_what_arrives_together_shares_a_pass(classifiers):
 
 def test_none_of_the_classes_is_null():
     answer = Answer(None, {"cat": 0.25, "dog": 0.2}, np.zeros((32, 32, 3), np.uint8))
-    given = api._picture_answer("x.png", answer).model_dump(by_alias=True, exclude_unset=True)
+    given = PictureAnswer.of("x.png", answer).model_dump(by_alias=True, exclude_unset=True)
     assert json.loads(json.dumps(given)) == {
         "name": "x.png",
         "class": None,

@@ -66,11 +66,11 @@ def test_no_file_of_the_server_can_be_fetched(app, checkpoint):
         Path("/proc/self/environ"),
         ROOT / "app.py",
         ROOT / "requirements.txt",
-        ROOT / "cifar_torch" / "api.py",
+        ROOT / "cifar_torch" / "images.py",
         checkpoint / "config.json",
         checkpoint / "model.safetensors",
     ]
-    relative = [Path("app.py"), Path("requirements.txt"), Path("cifar_torch/api.py")]
+    relative = [Path("app.py"), Path("requirements.txt"), Path("cifar_torch/images.py")]
     routes = ("gradio_api/file=", "gradio_api/file/", "file=", "file/", "static/", "assets/")
     with httpx.Client() as client:
         for path in [*files, *relative]:

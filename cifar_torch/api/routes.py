@@ -1,0 +1,93 @@
+"""What the server does with a request."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Query, Request
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import Response
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
+
+import cifar_torch
+from cifar_torch.api.batching import Batcher
+from cifar_torch.api.guard import Guard
+from cifar_torch.api.schema import CLASSIFY, SECURITY_SCHEMES, Answers, PictureAnswer
+from cifar_torch.api.uploads import RefusedError, read_pictures
+from cifar_torch.classifier import Classifiers
+from cifar_torch.errors import UserError
+from cifar_torch.images import ImageError, open_image, to_pixels
+
+DECODERS = 2  # threads; Pillow releases the interpreter's lock while it decodes
+
+
+def app_kwargs(classifiers: Classifiers) -> dict[str, Any]:
+    """What `demo.launch(app_kwargs=...)` takes, for the page's own server to have the API too."""
+    router = APIRouter()
+    service = Service(classifiers)
+    router.add_api_route("/api/classify", service.classify, methods=["POST"], **CLASSIFY)
+
+    @router.get("/openapi.json", include_in_schema=False)
+    def document() -> dict[str, Any]:
+        version = cifar_torch.__version__
+        found = get_openapi(title="cifar-torch", version=version, routes=router.routes)
+        found["components"]["securitySchemes"] = SECURITY_SCHEMES
+        return found
+
+    return {"routes": router.routes, "middleware": [Middleware(Guard)], "openapi_url": None}
+
+
+class Service:
+    """Decodes pictures in a few threads and classifies them in one, a batch at a time."""
+
+    def __init__(self, classifiers: Classifiers):
+        self._classifiers = classifiers
+        self._batcher = Batcher(classifiers)
+        self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decoder")
+
+    async def classify(
+        self,
+        request: Request,
+        model: Annotated[str | None, Query(description="a checkpoint; default: the first")] = None,
+    ) -> Response:
+        """The answer to POST /api/classify."""
+        try:
+            pictures = await read_pictures(request)
+            self._check(model)
+            answers = await asyncio.gather(*(self._answer(model, *picture) for picture in pictures))
+        except RefusedError as error:
+            return error.response()
+        except (UserError, OSError):
+            return RefusedError(503, "model", "This model cannot be read at present.").response()
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is there to read it
+        title = next((title for title, _ in answers if title), None)
+        content = Answers(model=title, answers=[answer for _, answer in answers])
+        return Response(
+            content.model_dump_json(by_alias=True, exclude_unset=True),
+            status_code=200 if title else 422,
+            media_type="application/json",
+        )
+
+    def _check(self, model: str | None) -> None:
+        if model is not None and model not in (names := self._classifiers.names()):
+            message = f"There is no model {model!r}; there are: {', '.join(names)}."
+            raise RefusedError(404, "model", message)
+
+    async def _answer(
+        self, model: str | None, name: str | None, data: bytes
+    ) -> tuple[str | None, PictureAnswer]:
+        """The name of the checkpoint, and what it says of one picture."""
+        loop = asyncio.get_running_loop()
+        try:
+            pixels = await loop.run_in_executor(self._decoders, _decode, data, name)
+        except ImageError as error:
+            return None, PictureAnswer.of_error(name, error)
+        title, answer = await asyncio.wrap_future(self._batcher.submit(model, pixels))
+        return title, PictureAnswer.of(name, answer)
+
+
+def _decode(data: bytes, name: str | None) -> np.ndarray:
+    return to_pixels(open_image(data, name))

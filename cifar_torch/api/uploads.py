@@ -1,0 +1,84 @@
+"""The pictures that a request brings, within limits."""
+
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+MAX_UPLOAD = 32 * 1024 * 1024  # bytes of one request, all its pictures together
+MAX_PICTURES = 64  # of one request
+
+
+class RefusedError(Exception):
+    """Ends a request with an HTTP status and a sentence."""
+
+    def __init__(self, status: int, reason: str, message: str):
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+
+    def response(self, headers: dict[str, str] | None = None) -> Response:
+        content = {"error": {"reason": self.reason, "message": str(self)}}
+        return JSONResponse(content, self.status, headers)
+
+
+async def read_pictures(request: Request) -> list[tuple[str | None, bytes]]:
+    """Names and contents of the files that a request brings. Raises RefusedError."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return await _read_form(request)
+    if kind.startswith("image/") or kind in ("", "application/octet-stream"):
+        return [(None, b"".join([chunk async for chunk in _body(request)]))]
+    await drop_body(request)
+    raise RefusedError(
+        415,
+        "content_type",
+        f"{kind} is not understood; send a form, multipart/form-data, or one picture as the body, "
+        "with its type, image/..., or application/octet-stream.",
+    )
+
+
+class _FormParser(MultiPartParser):
+    spool_max_size = MAX_UPLOAD  # in memory: what visitors send never reaches the disk
+
+
+async def _read_form(request: Request) -> list[tuple[str | None, bytes]]:
+    try:
+        parser = _FormParser(request.headers, _body(request), max_files=MAX_PICTURES)
+        form = await parser.parse()
+    except MultiPartException as error:
+        message = f"The form cannot be read: {error.message.rstrip('.')}."
+        raise RefusedError(400, "form", message) from error
+    files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+    if not files:
+        raise RefusedError(400, "form", "The form has no file; with curl: -F file=@cat.jpg.")
+    pictures = [(file.filename or None, await file.read()) for file in files]
+    await form.close()
+    return pictures
+
+
+async def _body(request: Request) -> AsyncGenerator[bytes, None]:
+    """The body piece by piece. Raises RefusedError where it is larger than MAX_UPLOAD.
+
+    What is too much is read and dropped, within reason: most clients hear nothing before they
+    have sent everything.
+    """
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= MAX_UPLOAD:
+            yield chunk
+        elif size > 8 * MAX_UPLOAD:
+            break
+    if size > MAX_UPLOAD:
+        message = f"At most {MAX_UPLOAD >> 20} MB can be sent in one request."
+        raise RefusedError(413, "too_large", message)
+
+
+async def drop_body(request: Request) -> None:
+    with suppress(RefusedError):
+        async for _ in _body(request):
+            pass
