@@ -240,7 +240,11 @@ def free_port() -> int:
 
 def plain_app(checkpoint: str) -> tuple[list[str], int, Call]:
     port = free_port()
-    return [sys.executable, "benchmarks/plain_app.py", checkpoint, str(port)], port, gradio_call()
+    return (
+        [sys.executable, "benchmarks/peers/plain_app.py", checkpoint, str(port)],
+        port,
+        gradio_call(),
+    )
 
 
 def our_app(checkpoint: str) -> tuple[list[str], int, Call]:

@@ -1,4 +1,4 @@
-"""The peer of benchmarks/serve.py: the plainest Gradio app around the same network."""
+"""The peer of serve.py: the plainest Gradio app around the same network."""
 
 import sys
 
