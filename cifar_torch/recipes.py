@@ -26,8 +26,8 @@ class Recipe:
     decay: Schedule = _knob(
         "inverse-time",
         "how the rate falls: inverse-time, lr / (1 + lr / epochs * step), is what the report's "
-        "code asks for; none is what its log shows (Keras 3 ignores the argument); one-cycle rises and "
-        "falls to 0 once",
+        "code asks for; none is what its log shows (Keras 3 ignores the argument); one-cycle "
+        "rises and falls to 0 once",
     )
     warmup: float = _knob(0.2, "one-cycle: part of the run in which the rate rises")
     dropout: float = _knob(0.2, "share of the activations dropped, in all six dropout layers")

@@ -133,7 +133,7 @@ class Trainer:
     ):
         if recipe.batch_size % processes.count:
             raise UserError(
-                f"--batch-size {recipe.batch_size} cannot be divided by {processes.count} processes."
+                f"batch size {recipe.batch_size} cannot be divided by {processes.count} processes."
             )
         self.data, self.recipe, self.out, self.seed = data, recipe, out, seed
         self.processes, self.device = processes, processes.device
@@ -338,7 +338,7 @@ class Trainer:
                 for name, value in self.settings().items():
                     if before[name] != value:
                         raise UserError(
-                            f"{self.out} was begun with another {_difference(name, before[name], value)}"
+                            f"{self.out} was begun with another {_difference(name, before, value)}"
                             "; resume it with the same, or choose another --out."
                         )
                 for name, tensor in self.run.tensors().items():
@@ -386,11 +386,10 @@ class Trainer:
         return Checkpoint(model, config, metrics, run.history, self.out)
 
 
-def _difference(name: str, before: Any, now: Any) -> str:
+def _difference(name: str, settings: dict[str, Any], now: Any) -> str:
+    before = settings[name]
     if isinstance(before, dict):
-        name, before, now = next(
-            (k, before.get(k), v) for k, v in now.items() if before.get(k) != v
-        )
+        name, before, now = next((k, before[k], v) for k, v in now.items() if before[k] != v)
     return f"{name} ({before}, now {now})"
 
 
