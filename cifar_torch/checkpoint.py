@@ -100,8 +100,13 @@ def _read(folder: Path) -> Checkpoint:
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise UserError(f"{folder / WEIGHTS} holds another network: {reason}") from error
-    metrics = _read_json(folder / METRICS) if (folder / METRICS).exists() else {}
-    return Checkpoint(model.eval(), config, metrics, _read_history(folder / HISTORY), folder)
+    history = _read_history(folder / HISTORY)
+    return Checkpoint(model.eval(), config, read_metrics(folder), history, folder)
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """The figures of a checkpoint folder alone, without its weights. Raises UserError."""
+    return _read_json(folder / METRICS) if (folder / METRICS).exists() else {}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

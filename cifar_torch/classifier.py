@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cifar_torch.checkpoint import Checkpoint, list_checkpoints, load_checkpoint
+from cifar_torch.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, read_metrics
 from cifar_torch.errors import UserError
 from cifar_torch.evaluation import predict_logits
 from cifar_torch.images import ImageSource, open_image, to_pixels
@@ -96,10 +96,20 @@ class Classifiers:
             raise UserError(
                 f"there is no checkpoint {name!r}; there are: {', '.join(self.names())}."
             )
-        folder = self._extra.get(name, self.folder / name)
+        folder = self._folder(name)
         with self._lock:
             version = folder.stat().st_mtime_ns
             known = self._loaded.get(folder)
             if known is None or known[0] != version:
                 known = self._loaded[folder] = (version, Classifier.load(folder))
             return known[1]
+
+    def accuracy(self, name: str) -> float | None:
+        """What that checkpoint's metrics say, without loading its weights."""
+        try:
+            return read_metrics(self._folder(name)).get("accuracy")
+        except UserError:
+            return None
+
+    def _folder(self, name: str) -> Path:
+        return self._extra.get(name, self.folder / name)

@@ -1,0 +1,36 @@
+"""The last tab: the same classifier from Python, from the command line, from a language model."""
+
+import gradio as gr
+
+from cifar_torch.webui.page import Page, told
+from cifar_torch.webui.pictures import Picture
+from cifar_torch.webui.words import Words
+
+
+def tab(page: Page, gradio_tab: gr.Tab, picture: Picture, mcp: bool) -> None:
+    """Build the tab, and the function that programs call."""
+
+    def calls(language: str, request: gr.Request) -> str:
+        # Only the browser knows at which address the page is reached.
+        origin = request.headers.get("origin", "http://127.0.0.1:7860")
+        address = origin + request.request.scope.get("root_path", "").rstrip("/")
+        words = Words(language)
+        keys = ("code.python", "code.curl", "code.mcp" if mcp else "code.no_mcp")
+        return "\n\n".join(words(key, address=address) for key in keys)
+
+    def classify(image: str, model: str = "") -> dict[str, float]:
+        """Say which of ten classes a picture shows, with the confidence in each: airplane,
+        automobile, bird, cat, deer, dog, frog, horse, ship or truck.
+
+        Args:
+            image: the picture, of any size: JPEG, PNG, WebP, BMP, TIFF, GIF or AVIF
+            model: name of one of the app's checkpoints; empty for the best one
+        """
+        with told(Words("en")):
+            return page.classifiers.get(model or None).classify(image).confidences
+
+    text = gr.Markdown(elem_id="calls", buttons=["copy"])
+    page.on_view(gradio_tab, calls, [page.language], [text])
+    model = gr.Textbox("", visible=False)
+    confidences = gr.Label(visible=False)
+    gr.on([], classify, [picture, model], confidences, api_name="classify")

@@ -1,0 +1,288 @@
+"""The second tab: what the network does with the visitor's picture, layer by layer."""
+
+import functools
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from torch import Tensor
+
+from cifar_torch.classifier import Answer, Classifier
+from cifar_torch.explain import (
+    INPUT,
+    Layer,
+    convolution_at,
+    grad_cam,
+    inputs_of,
+    layer_outputs,
+    layers,
+    window_at,
+)
+from cifar_torch.webui import drawings
+from cifar_torch.webui.classify import TILE_CLICK, shipped
+from cifar_torch.webui.page import PRIVATE, Page, get_classifier, told
+from cifar_torch.webui.pictures import Picture, colours, img, overlay
+from cifar_torch.webui.words import Words, label
+
+FIRST_LAYER = "conv2d"
+DEFAULT_PICTURE = "cat"  # of the examples, until the visitor has chosen a picture
+AT_A_PLACE = ("convolution", "max_pooling")  # the kinds whose arithmetic is shown
+
+# A click on a framed picture tells Python which place of the layer's output it stands for.
+PLACE_CLICK = """
+element.addEventListener("click", (event) => {
+    const place = event.target.closest("[data-rows]");
+    if (!place) return;
+    const box = place.getBoundingClientRect();
+    const share = (offset, length) => Math.min(Math.max(offset / length, 0), 0.999);
+    trigger("click", {
+        row: Math.floor(share(event.clientY - box.top, box.height) * place.dataset.rows),
+        column: Math.floor(share(event.clientX - box.left, box.width) * place.dataset.columns),
+    });
+});
+"""
+
+
+def tab(page: Page, gradio_tab: gr.Tab, picture: Picture) -> None:
+    """Build the tab."""
+    gr.HTML(label("inside.intro"), elem_classes="intro")
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=4, min_width=330):
+            cam = gr.HTML(elem_id="cam")
+            wanted = gr.Dropdown(
+                [], label=label("inside.cam_class"), filterable=False, elem_id="cam-class"
+            )
+            layer = gr.Radio([], value=FIRST_LAYER, label=label("inside.layer"), elem_id="layers")
+        with gr.Column(scale=7, min_width=330):
+            detail = gr.HTML(elem_id="layer", js_on_load=TILE_CLICK)
+            steps = gr.HTML(elem_id="steps", js_on_load=PLACE_CLICK)
+            with gr.Row(elem_id="place"):
+                row = gr.Slider(0, 31, 12, step=1, label=label("inside.row"), min_width=140)
+                column = gr.Slider(0, 31, 12, step=1, label=label("inside.column"), min_width=140)
+    channel = gr.State(None)  # None: the strongest one
+
+    channel = gr.State(None)  # None: the strongest one
+
+    looked_at = [page.model, page.language, picture]
+    place = [layer, channel, row, column]
+    shown_steps = (functools.partial(_show_steps, page), [*looked_at, *place], steps)
+    quiet = {"api_visibility": PRIVATE, "show_progress": "hidden"}
+    page.on_view(
+        gradio_tab,
+        functools.partial(_show, page),
+        [*looked_at, wanted, *place],
+        [wanted, cam, layer, detail, steps, row, column],
+    )
+    picture.change(lambda: (None, None), None, [wanted, channel], **quiet)
+    wanted.input(functools.partial(_show_cam, page), [*looked_at, wanted], [wanted, cam], **quiet)
+    layer.input(lambda: None, None, channel, **quiet).then(
+        functools.partial(_show_layer, page),
+        [*looked_at, *place],
+        [detail, steps, row, column],
+        **quiet,
+    )
+    detail.click(_chosen_channel, None, channel, **quiet).then(*shown_steps, **quiet)
+    steps.click(_chosen_place, None, [row, column], **quiet).then(*shown_steps, **quiet)
+    gr.on([row.input, column.input], *shown_steps, trigger_mode="always_last", **quiet)
+
+
+def _chosen_channel(click: gr.EventData) -> int:
+    return int(click.tile)
+
+
+def _chosen_place(click: gr.EventData) -> tuple[int, int]:
+    return int(click.row), int(click.column)
+
+
+@dataclass(frozen=True)
+class View:
+    """The picture in the network of the model menu, and the words to speak of it."""
+
+    classifier: Classifier
+    answer: Answer
+    outputs: dict[str, Tensor]
+    words: Words
+
+    @property
+    def layers(self) -> dict[str, Layer]:
+        return {layer.name: layer for layer in layers(self.classifier.model)}
+
+
+def _look(page: Page, model: str, language: str, picture: str | None) -> View:
+    words = Words(language)
+    classifier = get_classifier(page, model, words)
+    with told(words):
+        answer = classifier.classify(picture or _default_picture())
+    return View(classifier, answer, layer_outputs(classifier.model, answer.pixels), words)
+
+
+def _default_picture() -> Path:
+    return next(path for path, name in shipped() if name == DEFAULT_PICTURE)
+
+
+def _show(
+    page: Page, model: str, language: str, picture: str | None, wanted: str | None, *place: Any
+) -> tuple[Any, ...]:
+    """Everything on the tab."""
+    view = _look(page, model, language, picture)
+    return *_cam(view, wanted), _layer_menu(view), *_layer(view, *place)
+
+
+def _show_cam(
+    page: Page, model: str, language: str, picture: str | None, wanted: str | None
+) -> tuple[Any, ...]:
+    return _cam(_look(page, model, language, picture), wanted)
+
+
+def _show_layer(
+    page: Page, model: str, language: str, picture: str | None, *place: Any
+) -> tuple[Any, ...]:
+    return _layer(_look(page, model, language, picture), *place)
+
+
+def _show_steps(
+    page: Page, model: str, language: str, picture: str | None, *place: Any
+) -> str:
+    return _steps(_look(page, model, language, picture), *place)
+
+
+# ------------------------------------------------------------------------------------ Grad-CAM
+
+
+def _cam(view: View, wanted: str | None) -> tuple[Any, str]:
+    """The menu of classes, and where in the picture the network sees the one that is wanted."""
+    answer, words = view.answer, view.words
+    name = wanted if wanted in answer.confidences else next(iter(answer.confidences))
+    label = view.classifier.class_names.index(name)
+    heat = grad_cam(view.classifier.model, answer.pixels, label)
+    named = escape(words.class_name(name))
+    caption = words("inside.cam", name=named, share=words.percent(answer.confidences[name]))
+    menu = [(words.class_name(n), n) for n in view.classifier.class_names]
+    return gr.update(choices=menu, value=name), (
+        f'<div class="pair">{_figure(answer.pixels, words("classify.seen"), words("classify.seen_alt"))}'
+        f"{_figure(overlay(answer.pixels, heat), caption, words('inside.cam_alt', name=named))}</div>"
+    )
+
+
+def _figure(picture: np.ndarray, caption: str, alt: str) -> str:
+    return f"<figure>{img(picture, alt)}<figcaption>{caption}</figcaption></figure>"
+
+
+# --------------------------------------------------------------------------------------- layers
+
+
+def _layer_menu(view: View) -> Any:
+    """The report's table; each row can be chosen."""
+    return gr.update(
+        choices=[
+            (f"{x.name:<15} {_shape(x.shape):>13} {view.words.number(x.parameters):>10}", x.name)
+            for x in view.layers.values()
+        ]
+    )
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape))
+
+
+def _layer(view: View, name: str, channel: int | None, row: int, column: int) -> tuple[Any, ...]:
+    """What the layer is and its feature maps, its arithmetic, and the two sliders' new ranges."""
+    layer = view.layers[name]
+    at_a_place = layer.kind in AT_A_PLACE
+    side = layer.shape[0] if at_a_place else 1
+    row, column = min(row, side - 1), min(column, side - 1)
+    sliders = [
+        gr.update(maximum=max(side - 1, 1), value=value, visible=at_a_place)
+        for value in (row, column)
+    ]
+    return _detail(view, layer, channel), _steps(view, name, channel, row, column), *sliders
+
+
+def _detail(view: View, layer: Layer, channel: int | None) -> str:
+    words, values = view.words, view.outputs[layer.name]
+    before = view.outputs[inputs_of(view.classifier.model, layer.name)]
+    if layer.kind == "softmax":
+        names = [escape(words.class_name(n)) for n in view.classifier.class_names]
+        drawing = drawings.probability_bars(values, names, words)
+    elif values.ndim == 1:
+        drawing = drawings.unit_strip(values, words)
+    else:
+        drawing = drawings.feature_maps(values, _channel(values, channel), words)
+    facts = words(
+        "inside.facts",
+        before=_shape(tuple(before.movedim(0, -1).shape)),
+        after=_shape(layer.shape),
+        parameters=words.number(layer.parameters),
+    )
+    return (
+        f"<h3>{layer.name}: {words(f'kind.{layer.kind}')}</h3><p class='facts'>{facts}</p>"
+        f"<p>{words(f'about.{layer.kind}')}</p>{drawing}"
+    )
+
+
+def _channel(maps: Tensor, channel: int | None) -> int:
+    in_range = channel is not None and channel < len(maps)
+    return channel if in_range else drawings.strongest_first(maps)[0]
+
+
+# --------------------------------------------------------------------------------- arithmetic
+
+
+def _steps(view: View, name: str, channel: int | None, row: int, column: int) -> str:
+    """How one value of the chosen feature map comes about; empty for layers without places."""
+    layer = view.layers[name]
+    if layer.kind not in AT_A_PLACE:
+        return ""
+    words, output = view.words, view.outputs[name]
+    chosen = _channel(output, channel)
+    draw = _convolution if layer.kind == "convolution" else _pooling
+    source, box, arithmetic = draw(view, name, chosen, row, column)
+    before = drawings.place_on(
+        source, box, output.shape[1:], words("inside.before"), words("inside.before_alt")
+    )
+    after = drawings.place_on(
+        _map(output, chosen),
+        (row, column, 1, 1),
+        output.shape[1:],
+        words("inside.after", channel=chosen),
+        words("inside.map_alt", channel=chosen),
+    )
+    value = words.number(output[chosen, row, column].item(), 3)
+    title = words("inside.steps", channel=chosen, row=row, column=column, value=value)
+    return f"<h4>{title}</h4><div class='pair'>{before}<span>→</span>{after}</div>{arithmetic}"
+
+
+Box = tuple[float, float, float, float]
+
+
+def _convolution(
+    view: View, name: str, channel: int, row: int, column: int
+) -> tuple[np.ndarray, Box, str]:
+    model, words = view.classifier.model, view.words
+    step = convolution_at(model, view.outputs, name, channel, row, column)
+    before = inputs_of(model, name)
+    if before == INPUT:
+        source, shown = view.answer.pixels, [0, 1, 2]
+        names = [words(f"inside.{colour}") for colour in ("red", "green", "blue")]
+    else:
+        strongest = int(step.products.sum(dim=(1, 2)).abs().argmax())
+        source, shown = _map(view.outputs[before], strongest), [strongest]
+        names = [words("inside.from_map", channel=strongest)]
+    arithmetic = drawings.convolution_steps(step, dict(zip(shown, names, strict=True)), words)
+    return source, (row - 1, column - 1, 3, 3), arithmetic
+
+
+def _pooling(
+    view: View, name: str, channel: int, row: int, column: int
+) -> tuple[np.ndarray, Box, str]:
+    model = view.classifier.model
+    window = window_at(model, view.outputs, name, channel, row, column)
+    source = _map(view.outputs[inputs_of(model, name)], channel)
+    return source, (2 * row, 2 * column, 2, 2), drawings.pooling_steps(window, view.words)
+
+
+def _map(maps: Tensor, channel: int) -> np.ndarray:
+    return colours((maps[channel] / maps.max().clamp(min=1e-12)).numpy())

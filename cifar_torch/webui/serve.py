@@ -1,0 +1,49 @@
+"""Put the page on the network, and end with a sentence where that is not possible."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import gradio as gr
+
+from cifar_torch.errors import UserError
+from cifar_torch.webui.options import Options
+from cifar_torch.webui.theme import STYLE, theme
+from cifar_torch.webui.words import label
+
+
+@contextmanager
+def a_sentence_on_error() -> Iterator[None]:
+    """End the program with one sentence and status 2 on a UserError."""
+    try:
+        yield
+    except UserError as error:
+        print(f"app.py: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+def launch(demo: gr.Blocks, options: Options) -> None:
+    """Serve until Ctrl-C. Raises UserError: the port is taken."""
+    if options.share and not options.auth:
+        print("Anybody who has the public link can use the app; --auth USER:PASSWORD guards it.")
+    try:
+        demo.launch(
+            server_name=options.host,
+            server_port=options.port,
+            share=options.share,
+            auth=options.auth,
+            mcp_server=options.mcp,
+            theme=theme(),
+            css_paths=[STYLE],
+            i18n=label,
+            footer_links=[],
+            run_history=False,
+            ssr_mode=False,
+            pwa=False,
+        )
+    except OSError as error:
+        if "empty port" not in str(error):
+            raise
+        raise UserError(
+            f"port {options.port} is in use; choose another one, as in --port {options.port + 1}."
+        ) from error

@@ -1,0 +1,34 @@
+"""The test images on disk, where there are any: the page draws some, and looks for mistakes."""
+
+import functools
+import os
+from pathlib import Path
+
+from cifar_torch.classifier import Classifier
+from cifar_torch.data import CIFAR10_CLASSES, Split, load_cifar10, load_test_images
+from cifar_torch.errors import UserError
+
+CIFAR10_FOLDER = Path("data")
+
+
+def has_test_images() -> bool:
+    return bool(_image_folder()) or (CIFAR10_FOLDER / "cifar-10-batches-py").is_dir()
+
+
+@functools.cache
+def images_of(class_names: tuple[str, ...]) -> Split:
+    """The test images of the image folder, else of CIFAR-10. Raises UserError: there are none of
+    these classes."""
+    if folder := _image_folder():
+        return load_test_images(folder, class_names)[0]
+    if class_names != CIFAR10_CLASSES:
+        raise UserError("there are no test images of the classes of this model here.")
+    return load_cifar10(CIFAR10_FOLDER, download=False).test
+
+
+def images_of_for(classifier: Classifier) -> Split:
+    return images_of(tuple(classifier.class_names))
+
+
+def _image_folder() -> str | None:
+    return os.environ.get("CIFAR_TORCH_IMAGE_FOLDER")

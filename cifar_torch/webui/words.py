@@ -1,0 +1,53 @@
+"""What the web app says, in English and Vietnamese.
+
+Fixed labels are `label("key")`: Gradio translates them in the browser, at once and without losing
+what is on the page. What Python composes for one visitor comes from `Words(language)`.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+LANGUAGES = {"en": "English", "vi": "Tiếng Việt"}
+TEXTS: dict[str, dict[str, str]] = {
+    language: json.loads(Path(__file__).with_name(f"texts_{language}.json").read_text("utf-8"))
+    for language in LANGUAGES
+}
+label = gr.I18n(**TEXTS)
+
+
+@dataclass(frozen=True)
+class Words:
+    """The texts of one language; call it with a key and the values of the text's braces."""
+
+    language: str = "en"
+
+    def __post_init__(self) -> None:
+        if self.language not in LANGUAGES:
+            object.__setattr__(self, "language", "en")
+
+    def __call__(self, key: str, **values: object) -> str:
+        return TEXTS[self.language][key].format(**values)
+
+    def class_name(self, name: str) -> str:
+        """The name of a class: the ten of CIFAR-10 are translated, people's own stay as they are."""
+        return TEXTS[self.language].get(f"class.{name}", name)
+
+    def a(self, name: str) -> str:
+        """The class as it stands in a sentence: «a cat», «một con mèo»."""
+        return TEXTS[self.language].get(f"a.{name}", name)
+
+    def number(self, value: float, digits: int = 0) -> str:
+        """1,563.2 in English, 1.563,2 in Vietnamese."""
+        text = f"{value:,.{digits}f}"
+        return text.translate(str.maketrans(",.", ".,")) if self.language == "vi" else text
+
+    def percent(self, share: float, digits: int = 1) -> str:
+        return f"{self.number(100 * share, digits)}%"
+
+    def section(self, prefix: str) -> dict[str, str]:
+        """All texts whose key starts with `prefix` and a dot, by the rest of the key."""
+        texts = TEXTS[self.language].items()
+        return {k[len(prefix) + 1 :]: v for k, v in texts if k.startswith(f"{prefix}.")}
