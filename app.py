@@ -9,7 +9,6 @@ from cifar_torch.webui import classify, code, inside, results, train
 from cifar_torch.webui.options import read_options
 from cifar_torch.webui.page import header
 from cifar_torch.webui.serve import a_sentence_on_error, launch
-from cifar_torch.webui.words import label
 
 with a_sentence_on_error():
     options = read_options(sys.argv[1:] if __name__ == "__main__" else [])
@@ -18,16 +17,17 @@ with a_sentence_on_error():
 with gr.Blocks(title="cifar-torch", analytics_enabled=False, delete_cache=(3600, 3600)) as demo:
     page = header(demo, classifiers)
     with gr.Tabs():
-        with gr.Tab(label("tab.classify"), id="classify"):
+        with page.tab("classify"):
             picture = classify.tab(page)
-        with gr.Tab(label("tab.inside"), id="inside") as tab:
+        with page.tab("inside") as tab:
             inside.tab(page, tab, picture)
-        with gr.Tab(label("tab.results"), id="results") as tab:
+        with page.tab("results") as tab:
             results.tab(page, tab)
-        with gr.Tab(label("tab.train"), id="train") as tab:
+        with page.tab("train") as tab:
             train.tab(page, tab, options.training)
-        with gr.Tab(label("tab.code"), id="code") as tab:
+        with page.tab("code") as tab:
             code.tab(page, tab, picture, options.mcp)
+    page.follow_language(demo)
 
 if __name__ == "__main__":
     with a_sentence_on_error():

@@ -19,11 +19,14 @@ EXAMPLES = Path(__file__).parent / "examples"
 DRAWN = 12
 SHOWN_CLASSES = 3
 
-# A click on a tile, or Enter on it, tells Python which one.
+# A click on a tile, or Enter on it, tells Python which one. Of tiles that stay chosen it is marked.
 TILE_CLICK = """
 element.addEventListener("click", (event) => {
     const tile = event.target.closest("[data-tile]");
-    if (tile) trigger("click", { tile: tile.dataset.tile });
+    if (!tile) return;
+    for (const other of element.querySelectorAll("[aria-pressed]"))
+        other.setAttribute("aria-pressed", other === tile);
+    trigger("click", { tile: tile.dataset.tile });
 });
 """
 
@@ -62,6 +65,7 @@ def tab(page: Page) -> Picture:
         deep_link=False,
         analytics_enabled=False,
     )
+    page.back_into_head()
     _examples(page, picture)
     return picture
 

@@ -29,7 +29,7 @@ def tab(page: Page, gradio_tab: gr.Tab, picture: Picture, mcp: bool) -> None:
         with told(Words("en")):
             return page.classifiers.get(model or None).classify(image).confidences
 
-    text = gr.Markdown(elem_id="calls", buttons=["copy"])
+    text = gr.Markdown(elem_id="calls")
     page.on_view(gradio_tab, calls, [page.language], [text])
     model = gr.Textbox("", visible=False)
     confidences = gr.Label(visible=False)

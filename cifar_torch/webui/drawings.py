@@ -97,9 +97,13 @@ def convolution_steps(step: Convolution, shown: Mapping[int, str], words: Words)
     terms.append(words("inside.bias", value=words.number(step.bias, 3)))
     total, output = (words.number(v, 3) for v in (step.total, step.output))
     return (
-        f'{rows}<p class="sum">{" + ".join(terms)} = <b>{total}</b></p>'
+        f'{rows}<p class="sum">{_added(terms)} = <b>{total}</b></p>'
         f'<p class="sum">{words("inside.relu", total=total, output=output)}</p>'
     )
+
+
+def _added(terms: Sequence[str]) -> str:
+    return " + ".join(f"({term})" if term.startswith("\N{MINUS SIGN}") else term for term in terms)
 
 
 def pooling_steps(window: Tensor, words: Words) -> str:

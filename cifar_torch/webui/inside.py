@@ -48,20 +48,31 @@ element.addEventListener("click", (event) => {
 
 def tab(page: Page, gradio_tab: gr.Tab, picture: Picture) -> None:
     """Build the tab."""
+    first = page.classifiers.get()
+    words = Words()
     gr.HTML(label("inside.intro"), elem_classes="intro")
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=330):
             cam = gr.HTML(elem_id="cam")
             wanted = gr.Dropdown(
-                [], label=label("inside.cam_class"), filterable=False, elem_id="cam-class"
+                _class_choices(first, words),
+                value=None,
+                label=label("inside.cam_class"),
+                filterable=False,
+                elem_id="cam-class",
             )
-            layer = gr.Radio([], value=FIRST_LAYER, label=label("inside.layer"), elem_id="layers")
+            layer = gr.Radio(
+                _layer_choices(first, words),
+                value=FIRST_LAYER,
+                label=label("inside.layer"),
+                elem_id="layers",
+            )
         with gr.Column(scale=7, min_width=330):
             detail = gr.HTML(elem_id="layer", js_on_load=TILE_CLICK)
-            steps = gr.HTML(elem_id="steps", js_on_load=PLACE_CLICK)
             with gr.Row(elem_id="place"):
                 row = gr.Slider(0, 31, 12, step=1, label=label("inside.row"), min_width=140)
                 column = gr.Slider(0, 31, 12, step=1, label=label("inside.column"), min_width=140)
+            steps = gr.HTML(elem_id="steps", js_on_load=PLACE_CLICK)
     channel = gr.State(None)  # None: the strongest one
 
     channel = gr.State(None)  # None: the strongest one
@@ -128,7 +139,8 @@ def _show(
 ) -> tuple[Any, ...]:
     """Everything on the tab."""
     view = _look(page, model, language, picture)
-    return *_cam(view, wanted), _layer_menu(view), *_layer(view, *place)
+    menu = gr.update(choices=_layer_choices(view.classifier, view.words))
+    return *_cam(view, wanted), menu, *_layer(view, *place)
 
 
 def _show_cam(
@@ -160,11 +172,14 @@ def _cam(view: View, wanted: str | None) -> tuple[Any, str]:
     heat = grad_cam(view.classifier.model, answer.pixels, label)
     named = escape(words.class_name(name))
     caption = words("inside.cam", name=named, share=words.percent(answer.confidences[name]))
-    menu = [(words.class_name(n), n) for n in view.classifier.class_names]
-    return gr.update(choices=menu, value=name), (
+    return gr.update(choices=_class_choices(view.classifier, words), value=name), (
         f'<div class="pair">{_figure(answer.pixels, words("classify.seen"), words("classify.seen_alt"))}'
         f"{_figure(overlay(answer.pixels, heat), caption, words('inside.cam_alt', name=named))}</div>"
     )
+
+
+def _class_choices(classifier: Classifier, words: Words) -> list[tuple[str, str]]:
+    return [(words.class_name(name), name) for name in classifier.class_names]
 
 
 def _figure(picture: np.ndarray, caption: str, alt: str) -> str:
@@ -174,14 +189,12 @@ def _figure(picture: np.ndarray, caption: str, alt: str) -> str:
 # --------------------------------------------------------------------------------------- layers
 
 
-def _layer_menu(view: View) -> Any:
-    """The report's table; each row can be chosen."""
-    return gr.update(
-        choices=[
-            (f"{x.name:<15} {_shape(x.shape):>13} {view.words.number(x.parameters):>10}", x.name)
-            for x in view.layers.values()
-        ]
-    )
+def _layer_choices(classifier: Classifier, words: Words) -> list[tuple[str, str]]:
+    """The report's table, a row a choice."""
+    return [
+        (f"{x.name:<15} {_shape(x.shape):>13} {words.number(x.parameters):>10}", x.name)
+        for x in layers(classifier.model)
+    ]
 
 
 def _shape(shape: tuple[int, ...]) -> str:

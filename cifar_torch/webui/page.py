@@ -1,49 +1,50 @@
 """What all tabs share: the head of the page with the model menu and the language, and errors."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
 
 from cifar_torch.classifier import Classifier, Classifiers
 from cifar_torch.errors import UserError
-from cifar_torch.images import ImageError
 from cifar_torch.webui.words import LANGUAGES, Words, label
 
 PRIVATE = "private"  # events of the page itself; what programs may call is in code.py
 
 # Gradio follows the browser's language, but knows neither Vietnamese nor a switch. Its own settings
-# page changes the language with changeLocale; this calls the same function.
-CHANGE_LOCALE = """
+# page changes the language with changeLocale; this calls the same function. Tabs that were never
+# open do not follow it, so they get their labels as updates.
+CHANGE_LANGUAGE = """
 async (language) => {
     const files = performance.getEntriesByType("resource").map((entry) => entry.name);
     const core = files.find((name) => /\\/assets\\/core-[^/]+\\.js$/.test(name));
     if (core) (await import(core)).changeLocale(language);
     document.documentElement.lang = language;
-    document.title = { en: "%(en)s", vi: "%(vi)s" }[language];
-    return language;
+    const said = %s[language];
+    document.title = said.title;
+    return [language, ...said.tabs.map((label) => ({ __type__: "update", label }))];
 }
-""" % {language: Words(language)("page.title") for language in LANGUAGES}
+"""
 
-SWITCH = f"""
-async (language) => {{
-    try {{ localStorage.setItem("language", language); }} catch {{}}
-    return await ({CHANGE_LOCALE})(language);
-}}
+SWITCH = """
+async (language) => {
+    try { localStorage.setItem("language", language); } catch {}
+    return await (%s)(language);
+}
 """
 
 # ?lang=vi in the address, the visitor's last choice, the browser's languages, English.
-DETECT = f"""
-async () => {{
+DETECT = """
+async () => {
     let saved = null;
-    try {{ saved = localStorage.getItem("language"); }} catch {{}}
+    try { saved = localStorage.getItem("language"); } catch {}
     const asked = new URLSearchParams(location.search).get("lang");
     const wishes = [asked, saved, ...navigator.languages].map((l) => (l || "").split("-")[0]);
-    const language = wishes.find((l) => {list(LANGUAGES)}.includes(l)) || "en";
-    return await ({CHANGE_LOCALE})(language);
-}}
+    return await (%s)(wishes.find((l) => l === "en" || l === "vi") || "en");
+}
 """
 
 
@@ -52,9 +53,36 @@ class Page:
     """The classifiers, and the components that every tab reads."""
 
     classifiers: Classifiers
+    head: gr.Row
     model: gr.Dropdown
     language: gr.Radio
     open_tab: gr.State
+    tabs: list[gr.Tab] = field(default_factory=list)
+
+    def tab(self, name: str) -> gr.Tab:
+        """A new tab, to be filled in a `with`."""
+        self.tabs.append(gr.Tab(label(f"tab.{name}"), id=name))
+        return self.tabs[-1]
+
+    def follow_language(self, demo: gr.Blocks) -> None:
+        """Speak the visitor's language from the start, and change it with the switch. To be called
+        when all tabs are there."""
+        said = {
+            code: {"title": words("page.title"), "tabs": [words(f"tab.{t.id}") for t in self.tabs]}
+            for code, words in ((code, Words(code)) for code in LANGUAGES)
+        }
+        change = CHANGE_LANGUAGE % json.dumps(said)
+        outputs = [self.language, *self.tabs]
+        quiet = {"api_visibility": PRIVATE, "show_progress": "hidden"}
+        demo.load(None, None, outputs, js=DETECT % change, **quiet)
+        self.language.input(None, self.language, outputs, js=SWITCH % change, **quiet)
+
+    def back_into_head(self) -> None:
+        """A gr.Interface takes its inputs into its own column; put these two back where they were."""
+        with self.head:
+            for component in (self.model, self.language):
+                component.unrender()
+                component.render()
 
     def on_view(
         self,
@@ -85,7 +113,7 @@ class Page:
 
 def header(demo: gr.Blocks, classifiers: Classifiers) -> Page:
     """The head of the page, inside `demo`."""
-    with gr.Row(elem_classes="head"):
+    with gr.Row(elem_classes="head") as head:
         gr.HTML(label("page.heading"), elem_classes="heading", min_width=280, scale=3)
         model = gr.Dropdown(
             model_choices(classifiers),
@@ -102,12 +130,10 @@ def header(demo: gr.Blocks, classifiers: Classifiers) -> Page:
             min_width=180,
             elem_id="language",
         )
-    page = Page(classifiers, model, language, gr.State("classify"))
-    demo.load(None, outputs=language, js=DETECT, api_visibility=PRIVATE)
+    page = Page(classifiers, head, model, language, gr.State("classify"))
     demo.load(
         lambda name: menu(classifiers, name), model, model, queue=False, api_visibility=PRIVATE
     )
-    language.input(None, language, language, js=SWITCH, api_visibility=PRIVATE)
     return page
 
 
@@ -130,14 +156,10 @@ def told(words: Words) -> Iterator[None]:
     """Errors for the visitor become a note on the page, in the visitor's language."""
     try:
         yield
-    except ImageError as error:
-        raise _note(words(f"error.{error.reason}"), words) from error
     except UserError as error:
-        raise _note(words("error.other", reason=error), words) from error
-
-
-def _note(message: str, words: Words) -> gr.Error:
-    return gr.Error(message, title=words("error.title"), print_exception=False)
+        reason = getattr(error, "reason", "other")
+        message = words(f"error.{reason}", message=error)
+        raise gr.Error(message, title=words("error.title"), print_exception=False) from error
 
 
 def get_classifier(page: Page, model: str | None, words: Words) -> Classifier:

@@ -3,11 +3,15 @@
 import base64
 import io
 from html import escape
+from typing import TYPE_CHECKING
 
 import gradio as gr
 import numpy as np
 from gradio.data_classes import ImageData
 from PIL import Image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Anchors of matplotlib's viridis: equal steps look equal, to the colour-blind and in grey as well.
 VIRIDIS = np.array(
@@ -49,9 +53,21 @@ def data_uri(picture: np.ndarray | Image.Image, format: str = "png") -> str:
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     file = io.BytesIO()
     image.save(file, format)
-    return f"data:image/{format};base64,{base64.b64encode(file.getvalue()).decode()}"
+    return _data_uri(file.getvalue(), format)
+
+
+def _data_uri(content: bytes, format: str) -> str:
+    return f"data:image/{format};base64,{base64.b64encode(content).decode()}"
 
 
 def img(picture: np.ndarray | Image.Image, alt: str, css: str = "pixels") -> str:
     """An <img> of the picture; every pixel stays a square, however large it is shown."""
     return f'<img class="{css}" alt="{escape(alt, quote=True)}" src="{data_uri(picture)}">'
+
+
+def drawing(figure: "Figure", alt: str) -> str:
+    """The figure as an <img> that is sharp at any size and lets the page's ground show through."""
+    file = io.BytesIO()
+    figure.savefig(file, format="svg", transparent=True)
+    source = _data_uri(file.getvalue(), "svg+xml")
+    return f'<img class="figure" alt="{escape(alt, quote=True)}" src="{source}">'

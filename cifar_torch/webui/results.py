@@ -1,8 +1,6 @@
 """The third tab: how good the model is, in pictures."""
 
-import base64
 import functools
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -14,9 +12,10 @@ import torch
 from torch import Tensor
 
 from cifar_torch.checkpoint import Checkpoint
+from cifar_torch.classifier import Classifier
 from cifar_torch.data import Split
 from cifar_torch.webui.page import PRIVATE, Page, get_classifier, told
-from cifar_torch.webui.pictures import img
+from cifar_torch.webui.pictures import drawing, img
 from cifar_torch.webui.testset import has_test_images, images_for
 from cifar_torch.webui.words import Words, label
 
@@ -41,66 +40,52 @@ def tab(page: Page, gradio_tab: gr.Tab) -> None:
 
 
 def _report(page: Page, model: str, language: str) -> str:
-    words = Words(language)
-    return report_html(get_classifier(page, model, words).checkpoint, words)
+    return report_html(get_classifier(page, model, Words(language)), language)
 
 
-def report_html(checkpoint: Checkpoint, words: Words) -> str:
+@functools.lru_cache(maxsize=16)
+def report_html(classifier: Classifier, language: str) -> str:
     """The model card in pictures: whatever of it the checkpoint has figures for."""
+    words, checkpoint = Words(language), classifier.checkpoint
+    numbers = "".join(f"<div><b>{n}</b><span>{s}</span></div>" for n, s in _numbers(checkpoint, words))
     sections = "".join(
-        f"<section><h3>{words(f'results.{name}')}</h3><p>{words(f'results.{name}_about')}</p>"
-        f"{drawing}</section>"
-        for name, drawing in _drawings(checkpoint, words)
+        f'<section class="{name}"><h3>{words(f"results.{name}")}</h3>'
+        f"<p>{words(f'results.{name}_about')}</p>{drawing(figure, words(f'results.{name}_alt'))}"
+        "</section>"
+        for name, figure in _figures(checkpoint, words)
     )
-    return f"{_numbers(checkpoint, words)}<div class='sections'>{sections}</div>"
+    return f'<div class="numbers">{numbers}</div><div class="sections">{sections}</div>'
 
 
-def _numbers(checkpoint: Checkpoint, words: Words) -> str:
-    """The main figures as large numbers."""
+def _numbers(checkpoint: Checkpoint, words: Words) -> Iterator[tuple[str, str]]:
+    """(number, what it says) of the main figures."""
     metrics = checkpoint.metrics
-    accuracy, interval = metrics.get("accuracy"), metrics.get("accuracy_ci95")
-    if accuracy is None:
-        return f"<p>{words('results.unmeasured')}</p>"
-    facts = [(words.percent(accuracy, 2), words("results.accuracy"))]
-    if interval:
-        low, high = (words.percent(share, 2) for share in interval)
-        facts[0] = (facts[0][0], words("results.accuracy_between", low=low, high=high))
-    facts.append((words.percent(REPORT_ACCURACY, 2), words("results.of_the_report")))
+    if "accuracy" not in metrics:
+        yield "?", words("results.unmeasured")
+        return
+    low, high = (words.percent(x, 2) for x in metrics.get("accuracy_ci95", (0, 1)))
+    yield words.percent(metrics["accuracy"], 2), words("results.accuracy", low=low, high=high)
+    yield words.percent(REPORT_ACCURACY, 2), words("results.of_the_report")
     if "ece" in metrics:
-        facts.append((words.percent(metrics["ece"], 2), words("results.ece")))
+        yield words.percent(metrics["ece"], 2), words("results.ece")
     if checkpoint.history:
-        facts.append((words.number(len(checkpoint.history)), words("results.epochs")))
-    cards = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for value, name in facts)
-    return f'<div class="numbers">{cards}</div>'
+        yield words.number(len(checkpoint.history)), words("results.epochs")
 
 
-def _drawings(checkpoint: Checkpoint, words: Words) -> Iterator[tuple[str, str]]:
-    """(name of the section, its drawing) for all that the checkpoint has figures for."""
+def _figures(checkpoint: Checkpoint, words: Words) -> Iterator[tuple[str, "Figure"]]:
+    """(name of the section, its figure) for all that the checkpoint has been measured for."""
     from cifar_torch import figures  # here: matplotlib would double the time to start
 
     metrics, said = checkpoint.metrics, words.section("figure")
-    names = [words.class_name(name) for name in checkpoint.class_names]
+    names = {name: words.class_name(name) for name in checkpoint.class_names}
     if by_class := metrics.get("by_class"):
-        named = dict(zip(by_class, map(words.class_name, by_class), strict=True))
-        figure = figures.accuracy_by_class(by_class, said, named)
-        yield "by_class", _drawing(figure, words("results.by_class_alt"))
-    if confusion := metrics.get("confusion"):
-        figure = figures.confusion_matrix(confusion, names, said)
-        yield "confusion", _drawing(figure, words("results.confusion_alt"))
-    if checkpoint.history:
-        figure = figures.curves(checkpoint.history, said)
-        yield "curves", _drawing(figure, words("results.curves_alt"))
+        yield "by_class", figures.accuracy_by_class(by_class, said, names)
     if bins := metrics.get("reliability"):
-        figure = figures.reliability({"": bins}, said)
-        yield "reliability", _drawing(figure, words("results.reliability_alt"))
-
-
-def _drawing(figure: "Figure", alt: str) -> str:
-    """The figure as an <img> that is sharp at any size and lets the page's ground show through."""
-    file = io.BytesIO()
-    figure.savefig(file, format="svg", transparent=True)
-    source = f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"
-    return f'<img class="figure" alt="{escape(alt, quote=True)}" src="{source}">'
+        yield "reliability", figures.reliability({"": bins}, said)
+    if confusion := metrics.get("confusion"):
+        yield "confusion", figures.confusion_matrix(confusion, list(names.values()), said)
+    if checkpoint.history:
+        yield "curves", figures.curves(checkpoint.history, said)
 
 
 # ------------------------------------------------------------------------------------- mistakes

@@ -16,7 +16,7 @@ def has_test_images() -> bool:
 
 
 @functools.cache
-def images_of(class_names: tuple[str, ...]) -> Split:
+def _images_of(class_names: tuple[str, ...]) -> Split:
     """The test images of the image folder, else of CIFAR-10. Raises UserError: there are none of
     these classes."""
     if folder := _image_folder():
@@ -26,8 +26,8 @@ def images_of(class_names: tuple[str, ...]) -> Split:
     return load_cifar10(CIFAR10_FOLDER, download=False).test
 
 
-def images_of_for(classifier: Classifier) -> Split:
-    return images_of(tuple(classifier.class_names))
+def images_for(classifier: Classifier) -> Split:
+    return _images_of(tuple(classifier.class_names))
 
 
 def _image_folder() -> str | None:

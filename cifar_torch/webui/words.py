@@ -40,8 +40,8 @@ class Words:
         return TEXTS[self.language].get(f"a.{name}", name)
 
     def number(self, value: float, digits: int = 0) -> str:
-        """1,563.2 in English, 1.563,2 in Vietnamese."""
-        text = f"{value:,.{digits}f}"
+        """1,563.2 in English, 1.563,2 in Vietnamese; a true minus, and none before a zero."""
+        text = f"{round(value, digits) + 0.0:,.{digits}f}".replace("-", "\N{MINUS SIGN}")
         return text.translate(str.maketrans(",.", ".,")) if self.language == "vi" else text
 
     def percent(self, share: float, digits: int = 1) -> str:

@@ -1,0 +1,129 @@
+"""One training run at a time, in a thread of the server, so that it outlives the visitor's page."""
+
+import re
+import stat
+import tempfile
+import threading
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal
+
+from cifar_torch.data import Data, load_image_folder
+from cifar_torch.errors import UserError
+from cifar_torch.images import EXTENSIONS
+from cifar_torch.recipes import Recipe
+
+if TYPE_CHECKING:
+    from cifar_torch.training import Progress
+
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
+MAX_FILES, MAX_BYTES = 100_000, 2 * 1024**3  # of an unpacked zip
+
+Phase = Literal["idle", "reading", "training", "done", "stopped", "failed"]
+
+
+class TrainingError(UserError):
+    """A run that cannot start. `reason` is one of "name", "taken", "busy", "zip" or "zip_large"."""
+
+    def __init__(self, reason: str, message: str):
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where the run is. `error` is set when it failed."""
+
+    phase: Phase = "idle"
+    name: str = ""
+    progress: "Progress | None" = None
+    error: str = ""
+
+    @property
+    def running(self) -> bool:
+        return self.phase in ("reading", "training")
+
+
+class Runner:
+    """Trains checkpoints into a folder, one after the other."""
+
+    def __init__(self, checkpoints: Path):
+        self.checkpoints = checkpoints
+        self.status = Status()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+
+    def start(self, name: str, recipe: Recipe, load: Callable[[], Data]) -> None:
+        """Train into `checkpoints/name` on what `load` gives. Raises TrainingError."""
+        if not SAFE_NAME.fullmatch(name):
+            raise TrainingError("name", f"{name!r} cannot be the name of a checkpoint.")
+        with self._lock:
+            if self.status.running:
+                raise TrainingError("busy", f"{self.status.name} is being trained already.")
+            if (self.checkpoints / name).exists():
+                raise TrainingError("taken", f"there is a checkpoint {name!r} already.")
+            self._stop.clear()
+            self.status = Status("reading", name)
+        # A daemon: Ctrl-C ends the server at once, and the last epoch's checkpoint is whole.
+        threading.Thread(target=self._run, args=(name, recipe, load), daemon=True).start()
+
+    def stop(self) -> None:
+        """End the run at the next opportunity; its checkpoint is kept."""
+        self._stop.set()
+
+    def _run(self, name: str, recipe: Recipe, load: Callable[[], Data]) -> None:
+        from cifar_torch.training import Stopped, train  # here: it draws, and matplotlib is slow
+
+        try:
+            data = load()
+            if not self._stop.is_set():
+                train(data, recipe, self.checkpoints / name, on_progress=self._note)
+            phase: Phase = "stopped" if self._stop.is_set() else "done"
+            self.status = replace(self.status, phase=phase)
+        except Stopped:
+            self.status = replace(self.status, phase="stopped")
+        except UserError as error:
+            self.status = replace(self.status, phase="failed", error=str(error))
+        except Exception as error:
+            self.status = replace(self.status, phase="failed", error=repr(error))
+            raise
+
+    def _note(self, progress: "Progress") -> bool:
+        self.status = replace(self.status, phase="training", progress=progress)
+        return not self._stop.is_set()
+
+
+def load_zip(file: Path) -> Data:
+    """The image folder inside a zip. Raises TrainingError, UserError."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = unpack_images(file, Path(folder))
+        return load_image_folder(root, cache=Path(folder))
+
+
+def unpack_images(file: Path, folder: Path) -> Path:
+    """Unpack the images of a zip, and nothing else, into `folder`; returns the folder of the
+    classes in it. Raises TrainingError: not a zip, or too large."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entries = [entry for entry in archive.infolist() if _is_image(entry)]
+            if len(entries) > MAX_FILES or sum(e.file_size for e in entries) > MAX_BYTES:
+                raise TrainingError(
+                    "zip_large",
+                    f"the zip holds more than {MAX_FILES:,} images or {MAX_BYTES >> 30} GiB.",
+                )
+            for entry in entries:  # zipfile keeps each below `folder`, and to its stated size
+                archive.extract(entry, folder)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
+        raise TrainingError("zip", f"the file is not a zip that can be read: {error}.") from error
+    while len(inner := [p for p in folder.iterdir() if p.is_dir()]) == 1:
+        folder = inner[0]  # a zip of a folder: its classes are one level down
+    return folder
+
+
+def _is_image(entry: zipfile.ZipInfo) -> bool:
+    path = PurePosixPath(entry.filename)
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    link = stat.S_ISLNK(entry.external_attr >> 16)
+    return path.suffix.lower() in EXTENSIONS and not (hidden or link or entry.is_dir())
