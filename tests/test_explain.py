@@ -90,7 +90,9 @@ def test_grad_cam_finds_the_corner_that_the_class_looks_at():
             weight.zero_()
         for name in ("conv2d", "conv2d_1", "conv2d_2", "conv2d_3", "conv2d_4", "conv2d_5"):
             model.layers.get_submodule(name).weight[0, 0, 1, 1] = 1
-        dense, dense_1, dense_2 = (model.layers.get_submodule(f"dense{n}") for n in ("", "_1", "_2"))
+        dense, dense_1, dense_2 = (
+            model.layers.get_submodule(f"dense{n}") for n in ("", "_1", "_2")
+        )
         top_left, bottom_right = 0, 15  # of the first channel's 4x4, flattened
         dense.weight[0, top_left] = dense.weight[1, bottom_right] = 1
         dense_1.weight[0, 0] = dense_1.weight[1, 1] = 1

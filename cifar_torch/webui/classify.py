@@ -131,7 +131,10 @@ def _examples(page: Page, picture: Picture) -> None:
     if has_test_images():
         draw = gr.Button(label("classify.draw"), elem_id="draw")
         draw.click(
-            functools.partial(_draw, page), [page.model, page.language], drawn, api_visibility=PRIVATE
+            functools.partial(_draw, page),
+            [page.model, page.language],
+            drawn,
+            api_visibility=PRIVATE,
         )
 
 

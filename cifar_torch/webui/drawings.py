@@ -1,6 +1,7 @@
 """HTML drawings of what happens inside the network: feature maps, and one step of arithmetic."""
 
 from collections.abc import Mapping, Sequence
+from html import escape
 
 import numpy as np
 from torch import Tensor
@@ -44,9 +45,9 @@ def probability_bars(values: Tensor, names: Sequence[str], words: Words) -> str:
 
 
 def bars(rows: Sequence[tuple[str, float, str]]) -> str:
-    """(name, length in [0, 1], text) as a list of bars. The names are HTML."""
+    """(name, length in [0, 1], text) as a list of bars."""
     lines = "".join(
-        f'<li><span>{name}</span><i style="--share:{length:.4f}"></i><b>{text}</b></li>'
+        f'<li><span>{escape(name)}</span><i style="--share:{length:.4f}"></i><b>{text}</b></li>'
         for name, length, text in rows
     )
     return f'<ul class="bars">{lines}</ul>'

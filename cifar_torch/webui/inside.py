@@ -155,9 +155,7 @@ def _show_layer(
     return _layer(_look(page, model, language, picture), *place)
 
 
-def _show_steps(
-    page: Page, model: str, language: str, picture: str | None, *place: Any
-) -> str:
+def _show_steps(page: Page, model: str, language: str, picture: str | None, *place: Any) -> str:
     return _steps(_look(page, model, language, picture), *place)
 
 
@@ -172,10 +170,10 @@ def _cam(view: View, wanted: str | None) -> tuple[Any, str]:
     heat = grad_cam(view.classifier.model, answer.pixels, label)
     named = escape(words.class_name(name))
     caption = words("inside.cam", name=named, share=words.percent(answer.confidences[name]))
-    return gr.update(choices=_class_choices(view.classifier, words), value=name), (
-        f'<div class="pair">{_figure(answer.pixels, words("classify.seen"), words("classify.seen_alt"))}'
-        f"{_figure(overlay(answer.pixels, heat), caption, words('inside.cam_alt', name=named))}</div>"
-    )
+    seen = _figure(answer.pixels, words("classify.seen"), words("classify.seen_alt"))
+    lit = _figure(overlay(answer.pixels, heat), caption, words("inside.cam_alt", name=named))
+    menu = gr.update(choices=_class_choices(view.classifier, words), value=name)
+    return menu, f'<div class="pair">{seen}{lit}</div>'
 
 
 def _class_choices(classifier: Classifier, words: Words) -> list[tuple[str, str]]:
@@ -218,7 +216,7 @@ def _detail(view: View, layer: Layer, channel: int | None) -> str:
     words, values = view.words, view.outputs[layer.name]
     before = view.outputs[inputs_of(view.classifier.model, layer.name)]
     if layer.kind == "softmax":
-        names = [escape(words.class_name(n)) for n in view.classifier.class_names]
+        names = [words.class_name(name) for name in view.classifier.class_names]
         drawing = drawings.probability_bars(values, names, words)
     elif values.ndim == 1:
         drawing = drawings.unit_strip(values, words)

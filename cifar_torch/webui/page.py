@@ -78,7 +78,7 @@ class Page:
         self.language.input(None, self.language, outputs, js=SWITCH % change, **quiet)
 
     def back_into_head(self) -> None:
-        """A gr.Interface takes its inputs into its own column; put these two back where they were."""
+        """A gr.Interface takes its inputs into its own column; put these two back here."""
         with self.head:
             for component in (self.model, self.language):
                 component.unrender()

@@ -18,8 +18,6 @@ VIRIDIS = np.array(
     [(68, 1, 84), (65, 68, 135), (42, 120, 142), (34, 168, 132), (122, 209, 81), (253, 231, 37)]
 )
 
-from gradio.events import Dependency
-
 class Picture(gr.Image):
     """gr.Image that hands over the uploaded file as it is, so that all doors read it alike.
 
@@ -32,12 +30,14 @@ class Picture(gr.Image):
         if payload is not None and payload.path is None:
             return super().preprocess(payload)  # type: ignore[return-value]
         return payload.path if payload else None
-    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from collections.abc import Callable, Sequence
+    from typing import TYPE_CHECKING, Any, Literal
+
     from gradio.blocks import Block
+
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component
-
 
 def colours(values: np.ndarray) -> np.ndarray:
     """Values (...) in [0, 1] -> viridis colours (..., 3) uint8."""
@@ -46,13 +46,11 @@ def colours(values: np.ndarray) -> np.ndarray:
     part = (position - low)[..., None]
     return ((1 - part) * VIRIDIS[low] + part * VIRIDIS[low + 1]).round().astype(np.uint8)
 
-
 def overlay(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """The picture (H, W, 3), darkened and grey where `heat` (H, W) is low, and as it is where it
     is high: what lights up is what counts."""
     grey = pixels.mean(axis=2, keepdims=True) * 0.35
     return (grey + heat[..., None] * (pixels - grey)).round().astype(np.uint8)
-
 
 def data_uri(picture: np.ndarray | Image.Image, format: str = "png") -> str:
     """The picture as the address of an <img>."""
@@ -61,17 +59,14 @@ def data_uri(picture: np.ndarray | Image.Image, format: str = "png") -> str:
     image.save(file, format)
     return _data_uri(file.getvalue(), format)
 
-
 def _data_uri(content: bytes, format: str) -> str:
     return f"data:image/{format};base64,{base64.b64encode(content).decode()}"
-
 
 def img(picture: np.ndarray | Image.Image, alt: str, css: str = "pixels") -> str:
     """An <img> of the picture; every pixel stays a square, however large it is shown."""
     return f'<img class="{css}" alt="{escape(alt, quote=True)}" src="{data_uri(picture)}">'
 
-
-def drawing(figure: "Figure", alt: str) -> str:
+def drawing(figure: Figure, alt: str) -> str:
     """The figure as an <img> that is sharp at any size and lets the page's ground show through."""
     file = io.BytesIO()
     figure.savefig(file, format="svg", transparent=True)

@@ -4,7 +4,6 @@ import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
 
 import gradio as gr
 import numpy as np
@@ -14,13 +13,11 @@ from torch import Tensor
 from cifar_torch.checkpoint import Checkpoint
 from cifar_torch.classifier import Classifier
 from cifar_torch.data import Split
+from cifar_torch.webui.drawings import bars
 from cifar_torch.webui.page import PRIVATE, Page, get_classifier, told
 from cifar_torch.webui.pictures import drawing, img
 from cifar_torch.webui.testset import has_test_images, images_for
 from cifar_torch.webui.words import Words, label
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 REPORT_ACCURACY = 0.7563
 MISTAKES = 24
@@ -47,12 +44,13 @@ def _report(page: Page, model: str, language: str) -> str:
 def report_html(classifier: Classifier, language: str) -> str:
     """The model card in pictures: whatever of it the checkpoint has figures for."""
     words, checkpoint = Words(language), classifier.checkpoint
-    numbers = "".join(f"<div><b>{n}</b><span>{s}</span></div>" for n, s in _numbers(checkpoint, words))
+    numbers = "".join(
+        f"<div><b>{n}</b><span>{s}</span></div>" for n, s in _numbers(checkpoint, words)
+    )
     sections = "".join(
         f'<section class="{name}"><h3>{words(f"results.{name}")}</h3>'
-        f"<p>{words(f'results.{name}_about')}</p>{drawing(figure, words(f'results.{name}_alt'))}"
-        "</section>"
-        for name, figure in _figures(checkpoint, words)
+        f"<p>{words(f'results.{name}_about')}</p>{content}</section>"
+        for name, content in _sections(checkpoint, words)
     )
     return f'<div class="numbers">{numbers}</div><div class="sections">{sections}</div>'
 
@@ -72,20 +70,24 @@ def _numbers(checkpoint: Checkpoint, words: Words) -> Iterator[tuple[str, str]]:
         yield words.number(len(checkpoint.history)), words("results.epochs")
 
 
-def _figures(checkpoint: Checkpoint, words: Words) -> Iterator[tuple[str, "Figure"]]:
-    """(name of the section, its figure) for all that the checkpoint has been measured for."""
+def _sections(checkpoint: Checkpoint, words: Words) -> Iterator[tuple[str, str]]:
+    """(name, content) of a section for all that the checkpoint has been measured for."""
     from cifar_torch import figures  # here: matplotlib would double the time to start
 
     metrics, said = checkpoint.metrics, words.section("figure")
-    names = {name: words.class_name(name) for name in checkpoint.class_names}
     if by_class := metrics.get("by_class"):
-        yield "by_class", figures.accuracy_by_class(by_class, said, names)
+        shares = sorted(by_class.items(), key=lambda item: -item[1])
+        yield "by_class", bars([(words.class_name(n), s, words.percent(s)) for n, s in shares])
     if bins := metrics.get("reliability"):
-        yield "reliability", figures.reliability({"": bins}, said)
+        figure = figures.reliability({"": bins}, said)
+        yield "reliability", drawing(figure, words("results.reliability_alt"))
     if confusion := metrics.get("confusion"):
-        yield "confusion", figures.confusion_matrix(confusion, list(names.values()), said)
+        names = [words.class_name(name) for name in checkpoint.class_names]
+        figure = figures.confusion_matrix(confusion, names, said)
+        yield "confusion", drawing(figure, words("results.confusion_alt"))
     if checkpoint.history:
-        yield "curves", figures.curves(checkpoint.history, said)
+        figure = figures.curves(checkpoint.history, said)
+        yield "curves", drawing(figure, words("results.curves_alt"))
 
 
 # ------------------------------------------------------------------------------------- mistakes
@@ -102,7 +104,10 @@ class Mistake:
 
 
 def _mistakes(
-    page: Page, model: str, language: str, progress: gr.Progress = gr.Progress()  # noqa: B008
+    page: Page,
+    model: str,
+    language: str,
+    progress: gr.Progress = gr.Progress(),  # noqa: B008
 ) -> str:
     words = Words(language)
     classifier = get_classifier(page, model, words)

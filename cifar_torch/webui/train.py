@@ -10,7 +10,6 @@ from typing import Any
 import gradio as gr
 
 from cifar_torch.data import Data, load_cifar10
-from cifar_torch.errors import UserError
 from cifar_torch.recipes import RECIPES, get_recipe
 from cifar_torch.webui.page import PRIVATE, Page, menu, told
 from cifar_torch.webui.runner import Runner, Status, load_zip
@@ -63,7 +62,7 @@ def _form() -> tuple[gr.Dropdown, list[gr.components.Component], gr.File, gr.Tex
         gr.Slider(0, 8, first.crop_padding, step=1, label=label("train.crop_padding")),
         gr.Slider(0, 16, first.cutout, step=1, label=label("train.cutout")),
     ]
-    archive = gr.File(label=label("train.zip"), file_types=[".zip"], height=110)
+    archive = gr.File(label=label("train.zip"), file_types=[".zip"], height=150)
     return recipe, knobs, archive, name
 
 
@@ -121,4 +120,6 @@ def _curves(history: str, language: str) -> str:
     from cifar_torch.webui.pictures import drawing
 
     words = Words(language)
-    return drawing(curves(json.loads(history), words.section("figure")), words("results.curves_alt"))
+    return drawing(
+        curves(json.loads(history), words.section("figure")), words("results.curves_alt")
+    )

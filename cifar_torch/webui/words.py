@@ -32,7 +32,7 @@ class Words:
         return TEXTS[self.language][key].format(**values)
 
     def class_name(self, name: str) -> str:
-        """The name of a class: the ten of CIFAR-10 are translated, people's own stay as they are."""
+        """The name of a class; the ten of CIFAR-10 are translated, people's own stay."""
         return TEXTS[self.language].get(f"class.{name}", name)
 
     def a(self, name: str) -> str:
