@@ -1,5 +1,195 @@
-from tests.browser import (  # noqa: F401
-    pytest_collection_modifyitems,
-    pytest_sessionfinish,
-    pytest_unconfigure,
-)
+"""A checkpoint that knows its pictures by heart, the app as a visitor's browser meets it."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from cifar_torch.checkpoint import Checkpoint, save_checkpoint
+from cifar_torch.data import CIFAR10_CLASSES
+from cifar_torch.evaluation import measure
+from cifar_torch.images import open_image, to_pixels
+from cifar_torch.model import CifarNet
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "cifar_torch" / "webui" / "examples"
+START_SECONDS = 90
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@dataclass(frozen=True)
+class App:
+    """A running app.py."""
+
+    url: str
+    checkpoints: Path
+    images: Path
+
+
+def learn_by_heart(images: torch.Tensor, labels: torch.Tensor) -> CifarNet:
+    """A network that names these few images (N, 3, 32, 32) rightly; it knows nothing else."""
+    torch.manual_seed(0)
+    model = CifarNet(dropout=0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for _ in range(80):
+        loss = F.cross_entropy(model(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert (model(images).argmax(dim=1) == labels).all()
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory) -> Path:
+    """`best` names every shipped example rightly; `swapped` calls each the next class."""
+    folder = tmp_path_factory.mktemp("served") / "checkpoints"
+    pixels = [to_pixels(open_image(EXAMPLES / f"{name}.png")) for name in CIFAR10_CLASSES]
+    images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
+    labels = torch.arange(10)
+    model = learn_by_heart(images, labels)
+    with torch.no_grad():
+        metrics = measure(model(images), labels, CIFAR10_CLASSES)
+    history = [
+        {"epoch": e, "accuracy": a, "loss": 1 - a, "val_accuracy": a - 0.1, "val_loss": 1.1 - a}
+        for e, a in ((1, 0.5), (2, 0.7), (3, 0.8))
+    ]
+    config = {"class_names": list(CIFAR10_CLASSES), "recipe": {"name": "by-heart"}}
+    save_checkpoint(Checkpoint(model, config, metrics, history), folder / "best")
+    swapped = config | {"class_names": [*CIFAR10_CLASSES[1:], CIFAR10_CLASSES[0]]}
+    save_checkpoint(Checkpoint(model, swapped), folder / "swapped")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def test_images(tmp_path_factory) -> Path:
+    """A folder of test images: the examples, each twice, once mirrored."""
+    folder = tmp_path_factory.mktemp("served") / "test"
+    for name in CIFAR10_CLASSES:
+        (folder / name).mkdir(parents=True)
+        image = Image.open(EXAMPLES / f"{name}.png").convert("RGB").resize((32, 32))
+        image.save(folder / name / "0.png")
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(folder / name / "1.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def start_app() -> Iterator[Callable[..., str]]:
+    """Starts app.py with the given arguments on a free port, and gives its address."""
+    running: list[subprocess.Popen] = []
+
+    def start(*arguments: object, **variables: str) -> str:
+        port = free_port()
+        process = subprocess.Popen(
+            [sys.executable, "app.py", "--port", str(port), *map(str, arguments)],
+            cwd=ROOT,
+            env=os.environ | {"GRADIO_ANALYTICS_ENABLED": "False"} | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        running.append(process)
+        wait_for(f"http://127.0.0.1:{port}/", process)
+        return f"http://127.0.0.1:{port}/"
+
+    yield start
+    for process in running:
+        process.terminate()
+    for process in running:
+        process.wait(timeout=20)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(url: str, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            pytest.fail(f"app.py ended:\n{process.stdout.read()}")
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except urllib.error.HTTPError:
+            return  # it answers, if only to ask for a password
+        except OSError:
+            time.sleep(0.2)
+    pytest.fail(f"app.py did not answer within {START_SECONDS} s")
+
+
+@pytest.fixture(scope="session")
+def app(start_app, checkpoints, test_images, tmp_path_factory) -> App:
+    """The app with both checkpoints and test images, and with training allowed."""
+    cache = tmp_path_factory.mktemp("cache")
+    url = start_app(
+        "--checkpoints",
+        checkpoints,
+        CIFAR_TORCH_IMAGE_FOLDER=str(test_images),
+        XDG_CACHE_HOME=str(cache),
+        OMP_NUM_THREADS="1",
+    )
+    return App(url, checkpoints, test_images)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium. Without one the browser tests are left out, or fail where
+    REQUIRE_BROWSER is set."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with playwright.sync_playwright() as driver:
+        try:
+            chromium = driver.chromium.launch(executable_path=found, args=arguments)
+        except playwright.Error as error:
+            message = f"there is no Chromium: {str(error).splitlines()[0]}"
+            pytest.fail(message) if os.environ.get("REQUIRE_BROWSER") else pytest.skip(message)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser, app):
+    """Opens the app as a visitor with this language would. At the end of the test: nothing was
+    written to the console as an error, and nothing was asked of any other machine."""
+    contexts, complaints = [], []
+
+    def open_page(language: str = "en", width: int = 1280, path: str = "", **options):
+        locale = {"en": "en-US", "vi": "vi-VN", "fr": "fr-FR"}[language]
+        context = browser.new_context(
+            locale=locale, viewport={"width": width, "height": 900}, **options
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda r: complaints.append(r.url) if is_elsewhere(r.url) else None)
+        page.goto(app.url + path)
+        page.wait_for_selector("#examples button")
+        page.wait_for_function("document.title.startsWith('cifar-torch: ')")  # has its language
+        return page
+
+    def is_elsewhere(url: str) -> bool:
+        return not url.startswith((app.url, "data:", "blob:"))
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []

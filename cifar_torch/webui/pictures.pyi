@@ -30,11 +30,8 @@ class Picture(gr.Image):
         if payload is not None and payload.path is None:
             return super().preprocess(payload)  # type: ignore[return-value]
         return payload.path if payload else None
-    from collections.abc import Callable, Sequence
-    from typing import TYPE_CHECKING, Any, Literal
-
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
     from gradio.blocks import Block
-
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component

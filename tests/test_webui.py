@@ -1,0 +1,518 @@
+"""The web app, as its visitors meet it: a real server, a real browser, real files."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from cifar_torch.data import CIFAR10_CLASSES
+from cifar_torch.errors import UserError
+from cifar_torch.webui.options import read_options
+from cifar_torch.webui.pictures import colours, overlay
+from cifar_torch.webui.runner import MAX_BYTES, TrainingError, unpack_images
+from cifar_torch.webui.words import LANGUAGES, TEXTS, Words
+from tests.conftest import EXAMPLES, ROOT
+from tests.pictures import write_image_folder
+
+TABS = ("classify", "inside", "results", "train", "code")
+CONTENT = {  # what is there once a tab has all it shows
+    "classify": "#answer img",
+    "inside": "#steps table",
+    "results": "#results .curves img",
+    "train": "#training p",
+    "code": "#calls pre",
+}
+browser_test = pytest.mark.browser
+
+
+def open_tab(page, name: str) -> None:
+    """Go to a tab as a visitor does, through the menu of tabs where the page is narrow."""
+    language = page.evaluate("document.documentElement.lang")
+    label = Words(language)(f"tab.{name}")
+    tab = page.get_by_role("tab", name=label, exact=True)
+    if tab.is_visible():
+        tab.click()
+    else:
+        page.get_by_role("button", name="More tabs").click()
+        page.locator(".overflow-dropdown").get_by_text(label).click()
+
+
+def choose_example(page, caption: str) -> str:
+    """Click on an example, and read the answer."""
+    before = page.locator("#answer").inner_text()
+    page.locator("#examples").get_by_role("button", name=caption, exact=True).click()
+    page.wait_for_function(
+        "before => document.querySelector('#answer').innerText !== before", arg=before
+    )
+    return page.locator("#answer .sentence").inner_text()
+
+
+# ------------------------------------------------------------------------------------- classify
+
+
+@browser_test
+@pytest.mark.parametrize(
+    ("language", "caption", "sentence"),
+    [("en", "cat", "This is a cat."), ("vi", "mèo", "Đây là một con mèo.")],
+)
+def test_a_visitor_picks_an_example_and_reads_the_answer(visit, language, caption, sentence):
+    page = visit(language)
+    assert choose_example(page, caption) == sentence
+    assert (
+        page.locator("#confidences").inner_text().startswith(Words(language)("classify.confidence"))
+    )
+    assert caption in page.locator("#confidences").inner_text()
+    seen = page.locator("#answer img")
+    assert seen.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [32, 32]
+    assert seen.get_attribute("alt") == Words(language)("classify.seen_alt")
+
+
+@browser_test
+def test_an_uploaded_photo_is_answered_at_once(visit, tmp_path):
+    photo = tmp_path / "my photo of a ship.jpg"
+    Image.open(EXAMPLES / "ship.png").convert("RGB").resize((1600, 1200)).save(photo)
+    page = visit()
+    page.locator("#picture input[type=file]").set_input_files(photo)
+    page.get_by_text("This is a ship.").wait_for()
+
+
+@browser_test
+def test_every_class_has_an_example_and_two_have_none(visit):
+    captions = visit().locator("#examples button").all_inner_texts()
+    assert set(CIFAR10_CLASSES) <= set(captions)
+    assert sum("none of the ten" in caption for caption in captions) == 2
+
+
+@browser_test
+def test_an_example_can_be_chosen_by_keyboard_alone(visit):
+    page = visit()
+    page.locator("#examples button").first.focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.get_by_text("This is an automobile.").wait_for()
+
+
+@browser_test
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("notes.png", b"these are only words", "unreadable"),
+        ("cut.jpg", None, "broken"),
+        ("nothing.png", b"", "empty"),
+    ],
+)
+def test_a_file_that_is_no_picture_gets_a_sentence(
+    visit, tmp_path, language, name, content, reason
+):
+    file = tmp_path / name
+    if content is None:
+        Image.effect_noise((300, 300), 80).save(file)
+        content = file.read_bytes()[:9000]
+    file.write_bytes(content)
+    page = visit(language)
+    page.locator("#picture input[type=file]").set_input_files(file)
+    page.get_by_text(Words(language)(f"error.{reason}")).wait_for()
+
+
+@browser_test
+def test_switching_the_model_answers_anew(visit):
+    page = visit()
+    assert choose_example(page, "cat") == "This is a cat."
+    page.locator("#model input").click()
+    page.get_by_role("option", name="swapped").click()
+    page.get_by_text("This is a deer.").wait_for()
+    assert page.locator("#model input").input_value() == "swapped"
+
+
+@browser_test
+def test_the_menu_has_best_first_with_its_accuracy(visit):
+    page = visit()
+    assert page.locator("#model input").input_value() == "best · 100.0%"
+
+
+@browser_test
+def test_test_images_can_be_drawn(visit):
+    page = visit()
+    page.locator("#draw").click()
+    page.wait_for_function("document.querySelector('#examples img').naturalWidth === 32")
+    captions = page.locator("#examples button").all_inner_texts()
+    assert len(captions) == 12
+    assert set(captions) <= set(CIFAR10_CLASSES)
+    page.locator("#examples button").first.click()
+    page.locator("#answer .sentence").wait_for()
+
+
+# ------------------------------------------------------------------------------------ languages
+
+
+@browser_test
+def test_the_switch_keeps_the_picture_and_its_answer(visit):
+    page = visit("vi")
+    choose_example(page, "ngựa")
+    page.get_by_text("English").click()
+    page.get_by_text("This is a horse.").wait_for()
+    assert page.title() == Words("en")("page.title")
+    tabs = [tab.inner_text() for tab in page.get_by_role("tab").all()]
+    assert tabs == [Words("en")(f"tab.{name}") for name in TABS]
+    page.reload()  # the choice is remembered
+    page.get_by_role("tab", name="Look inside").wait_for()
+
+
+@browser_test
+def test_the_address_can_ask_for_a_language(visit):
+    page = visit("en", path="?lang=vi")
+    page.get_by_role("tab", name="Nhận dạng").wait_for()
+
+
+@browser_test
+def test_other_languages_read_english_throughout(visit):
+    page = visit("fr")
+    assert page.evaluate("document.documentElement.lang") == "en"
+    assert "Click to upload" in page.locator("#picture").inner_text()
+
+
+@browser_test
+@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_tab_speaks_the_language_and_fits_the_screen(visit, language, width):
+    page = visit(language, width)
+    choose_example(page, Words(language).class_name("frog"))
+    other = {"en": "vi", "vi": "en"}[language]
+    foreign = {t for k, t in TEXTS[other].items() if t != TEXTS[language][k] and len(t) > 12}
+    for name in TABS:
+        open_tab(page, name)
+        page.locator(CONTENT[name]).first.wait_for()
+        text = page.locator("main").inner_text()
+        assert not re.findall(r"\b(?:%s)\.[a-z_]+\b" % "|".join(sections()), text)
+        assert "__i18n__" not in text
+        assert [f for f in foreign if f in text] == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def sections() -> set[str]:
+    return {key.split(".")[0] for key in TEXTS["en"]}
+
+
+def test_both_languages_have_the_same_keys_and_blanks():
+    assert list(TEXTS["en"]) == list(TEXTS["vi"])
+    for key, text in TEXTS["en"].items():
+        blanks = [set(re.findall(r"{(\w*)}", t)) for t in (text, TEXTS["vi"][key])]
+        assert blanks[0] == blanks[1], key
+        assert text.strip(), key
+        assert TEXTS["vi"][key].strip(), key
+
+
+def test_every_text_that_the_pages_ask_for_is_there():
+    asked = set()
+    for file in (ROOT / "cifar_torch" / "webui").glob("*.py"):
+        asked |= set(re.findall(r'(?:label|words)\(\s*"([a-z_.]+)"', file.read_text("utf-8")))
+    assert len(asked) > 50
+    assert asked <= set(TEXTS["en"])
+
+
+def test_numbers_are_written_as_the_language_writes_them():
+    assert Words("en").percent(0.7563, 2) == "75.63%"
+    assert Words("vi").percent(0.7563, 2) == "75,63%"
+    assert Words("vi").number(2915114) == "2.915.114"
+    assert Words("en").number(-0.0001, 2) == "0.00"
+    assert Words("en").number(-1.5, 1) == "\N{MINUS SIGN}1.5"
+    assert Words("xx")("tab.classify") == "Classify"
+
+
+# ---------------------------------------------------------------------------------- look inside
+
+
+@browser_test
+def test_a_visitor_follows_the_picture_through_the_network(visit):
+    page = visit()
+    choose_example(page, "dog")
+    open_tab(page, "inside")
+    page.get_by_text("what speaks for dog").wait_for()
+    rows = page.locator("#layers label").all_inner_texts()
+    assert len(rows) == 19
+    assert rows[0].split() == ["conv2d", "32", "×", "32", "×", "32", "896"]
+    assert page.locator("#layer [data-tile]").count() == 32
+
+    page.locator("#layers label", has_text="conv2d_5").click()
+    page.get_by_role("heading", name="conv2d_5: convolution and ReLU").wait_for()
+    assert page.locator("#layer [data-tile]").count() == 128
+
+    page.locator("#layers label", has_text="dense_2").click()
+    page.get_by_role("heading", name="dense_2").wait_for()
+    assert page.locator("#layer .bars li").first.inner_text().startswith("dog")
+    assert page.locator("#place").is_hidden()
+
+
+@browser_test
+def test_the_arithmetic_follows_a_click_into_the_picture(visit):
+    page = visit()
+    choose_example(page, "truck")
+    open_tab(page, "inside")
+    place = page.locator("#steps .place").first
+    box = place.bounding_box()
+    place.click(position={"x": box["width"] * 20.5 / 32, "y": box["height"] * 9.5 / 32})
+    page.get_by_text("at row 9, column 20").wait_for()
+    assert page.locator("#place input[type=number]").first.input_value() == "9"
+
+    patch, kernel, products = (
+        np.array([float(n.replace("\N{MINUS SIGN}", "-")) for n in table.inner_text().split()])
+        for table in page.locator("#steps .product").first.locator("table").all()
+    )
+    np.testing.assert_allclose(patch * kernel, products, atol=0.02)
+
+
+@browser_test
+def test_a_pooling_shows_its_window_and_another_map_can_be_chosen(visit):
+    page = visit("vi")
+    open_tab(page, "inside")
+    page.locator("#layers label", has_text="max_pooling2d_1").click()
+    page.locator("#steps .marked").first.wait_for()
+    cells = page.locator("#steps .matrix td").all_inner_texts()
+    values = [float(c.replace(",", ".")) for c in cells]
+    marked = page.locator("#steps .marked").first.inner_text()
+    assert float(marked.replace(",", ".")) == max(values)
+    tile = page.locator("#layer [data-tile]").nth(5)
+    tile.focus()
+    page.keyboard.press("Enter")
+    page.get_by_text(f"bản đồ đặc trưng {tile.get_attribute('data-tile')} được tính").wait_for()
+    assert tile.get_attribute("aria-pressed") == "true"
+
+
+@browser_test
+def test_grad_cam_can_be_asked_for_another_class(visit):
+    page = visit()
+    choose_example(page, "ship")
+    open_tab(page, "inside")
+    page.get_by_text("what speaks for ship").wait_for()
+    page.locator("#cam-class input").click()
+    page.get_by_role("option", name="frog").click()
+    page.get_by_text("what speaks for frog").wait_for()
+
+
+def test_what_counts_is_lit_and_the_rest_is_dark_and_grey():
+    pixels = np.full((4, 4, 3), (200, 100, 0), np.uint8)
+    heat = np.zeros((4, 4))
+    heat[1, 1] = 1
+    lit = overlay(pixels, heat)
+    assert tuple(lit[1, 1]) == (200, 100, 0)
+    assert tuple(lit[0, 0]) == (35, 35, 35)
+
+
+def test_colours_run_from_dark_to_light():
+    light = colours(np.linspace(0, 1, 50)).astype(int).sum(axis=1)
+    assert light[0] < light[25] < light[-1]
+    assert tuple(colours(np.array([1.0]))[0]) == (253, 231, 37)
+
+
+# -------------------------------------------------------------------------------------- results
+
+
+@browser_test
+def test_the_results_are_those_of_the_checkpoint(visit):
+    page = visit()
+    open_tab(page, "results")
+    page.locator("#results .confusion img").wait_for()
+    text = page.locator("#results").inner_text()
+    assert "100.00%" in text
+    assert "75.63%" in text
+    assert page.locator("#results .bars li").count() == 10
+    for image in page.locator("#results img").all():
+        assert image.evaluate("image => image.complete && image.naturalWidth > 100")
+        assert image.get_attribute("alt")
+
+
+@browser_test
+def test_the_most_confident_mistakes_are_found(visit):
+    page = visit()
+    page.locator("#model input").click()
+    page.get_by_role("option", name="swapped").click()
+    open_tab(page, "results")
+    page.locator("#find-mistakes").click()
+    page.locator("#mistakes figure").first.wait_for()
+    assert page.locator("#mistakes figure").count() >= 10
+    assert "said deer" in page.locator("#mistakes").inner_text()
+
+
+# ---------------------------------------------------------------------------------------- train
+
+
+@browser_test
+def test_a_visitor_trains_on_pictures_of_their_own(visit, app, tmp_path):
+    pictures = write_image_folder(tmp_path / "things", per_class=12)
+    archive = tmp_path / "things.zip"
+    with zipfile.ZipFile(archive, "w") as zip_file:
+        for file in pictures.rglob("*.png"):
+            zip_file.write(file, file.relative_to(tmp_path))
+    page = visit()
+    open_tab(page, "train")
+    page.locator("#name input, #name textarea").fill("things")
+    page.locator("#epochs input[type=number]").fill("2")
+    page.locator("#epochs input[type=number]").press("Tab")
+    page.locator("input[type=file]").last.set_input_files(archive)
+    page.get_by_text("things.zip").wait_for()
+    page.locator("#start").click()
+    page.get_by_text("things is ready").wait_for(timeout=90_000)
+    assert (app.checkpoints / "things" / "model.safetensors").exists()
+
+    page.locator("#model input").click()
+    page.get_by_role("option", name=re.compile("^things")).click()
+    open_tab(page, "classify")
+    choose_example(page, "cat")
+    assert re.search("cross|disc|ring|square", page.locator("#answer").inner_text())
+
+
+@browser_test
+def test_a_name_that_is_taken_is_refused(visit):
+    page = visit("vi")
+    open_tab(page, "train")
+    page.locator("#name input, #name textarea").fill("best")
+    page.locator("#start").click()
+    page.get_by_text(Words("vi")("error.taken")).wait_for()
+
+
+def write_zip(file: Path, entries: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return file
+
+
+def test_a_zip_leaves_nothing_outside_its_folder_and_only_images_in_it(tmp_path):
+    entries = {"../../evil.png": b"1", "/etc/evil.png": b"1", "a/.hidden.png": b"1"}
+    entries |= {
+        "a/run.sh": b"1",
+        "__MACOSX/a/._1.png": b"1",
+        "set/a/1.png": b"1",
+        "set/b/1.jpg": b"",
+    }
+    inside = tmp_path / "deep" / "inside"
+    inside.mkdir(parents=True)
+    unpack_images(write_zip(tmp_path / "x.zip", entries), inside)
+    written = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    assert written == {
+        "x.zip",
+        *(f"deep/inside/{name}" for name in ("evil.png", "etc/evil.png")),
+        *(f"deep/inside/set/{name}" for name in ("a/1.png", "b/1.jpg")),
+    }
+
+
+def test_the_classes_of_a_zipped_folder_are_found(tmp_path):
+    archive = write_zip(tmp_path / "x.zip", {"my set/a/1.png": b"1", "my set/b/1.png": b"1"})
+    (tmp_path / "out").mkdir()
+    assert unpack_images(archive, tmp_path / "out") == tmp_path / "out" / "my set"
+
+
+def test_a_zip_bomb_and_a_file_that_is_no_zip_are_refused(tmp_path):
+    bomb = write_zip(tmp_path / "bomb.zip", {"a/1.png": b""})
+    with zipfile.ZipFile(bomb, "w") as archive:
+        archive.writestr("a/1.png", b"")
+        archive.infolist()[0].file_size = MAX_BYTES + 1
+        archive._didModify = True  # the directory is written with the size that it claims
+    with pytest.raises(TrainingError) as found:
+        unpack_images(bomb, tmp_path)
+    assert found.value.reason == "zip_large"
+    (tmp_path / "no.zip").write_bytes(b"not a zip")
+    with pytest.raises(TrainingError) as found:
+        unpack_images(tmp_path / "no.zip", tmp_path)
+    assert found.value.reason == "zip"
+
+
+# ----------------------------------------------------------------------------------- from code
+
+
+def test_programs_get_english_class_names(app):
+    client = Client(app.url, verbose=False)
+    answer = client.predict(handle_file(EXAMPLES / "cat.png"), api_name="/classify")
+    assert answer["label"] == "cat"
+    assert len(answer["confidences"]) == 10
+    assert sum(c["confidence"] for c in answer["confidences"]) == pytest.approx(1)
+    other = client.predict(handle_file(EXAMPLES / "cat.png"), "swapped", api_name="/classify")
+    assert other["label"] == "deer"
+    with pytest.raises(AppError, match="no checkpoint 'nonsense'"):
+        client.predict(handle_file(EXAMPLES / "cat.png"), "nonsense", api_name="/classify")
+
+
+def test_classify_is_all_that_programs_are_offered(app):
+    offered = Client(app.url, verbose=False).view_api(return_format="dict")
+    assert list(offered["named_endpoints"]) == ["/classify"]
+    assert offered["unnamed_endpoints"] == {}
+
+
+@browser_test
+def test_the_calls_to_copy_have_the_right_address_and_work(visit, app, tmp_path):
+    page = visit()
+    open_tab(page, "code")
+    code = page.locator("#calls pre code").first.inner_text()
+    assert app.url.rstrip("/") in code
+    (tmp_path / "cat.jpg").write_bytes((EXAMPLES / "cat.png").read_bytes())
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "cat" in run.stdout
+
+
+# -------------------------------------------------------------------------------------- options
+
+
+def run_app(*arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "app.py", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--checkpoints", "nowhere"], "there is no checkpoint in nowhere"),
+        (["--checkpoint", "nowhere/best"], "there is no checkpoint folder nowhere/best"),
+        (["--port", "many"], "the port is 'many'"),
+        (["--auth", "anna"], "--auth takes a name and a password"),
+    ],
+)
+def test_mistakes_end_with_a_sentence(arguments, message):
+    ended = run_app(*arguments)
+    assert ended.returncode == 2
+    assert message in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_port_in_use_ends_with_a_sentence(app, checkpoints):
+    port = app.url.rsplit(":", 1)[1].strip("/")
+    ended = run_app("--checkpoints", checkpoints, "--port", port)
+    assert ended.returncode == 2
+    assert f"port {port} is in use" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_options_come_from_the_environment_and_flags_win(monkeypatch):
+    monkeypatch.setenv("CIFAR_TORCH_PORT", "8000")
+    monkeypatch.setenv("CIFAR_TORCH_AUTH", "anna:a:b")
+    monkeypatch.setenv("CIFAR_TORCH_MCP", "1")
+    options = read_options([])
+    assert (options.port, options.auth, options.mcp) == (8000, ("anna", "a:b"), True)
+    assert read_options(["--port", "9000"]).port == 9000
+    monkeypatch.setenv("CIFAR_TORCH_SHARE", "perhaps")
+    with pytest.raises(UserError, match="CIFAR_TORCH_SHARE is 'perhaps'"):
+        read_options([])
+
+
+def test_training_is_off_wherever_strangers_can_reach_the_page(monkeypatch):
+    assert read_options([]).training
+    assert not read_options(["--share"]).training
+    assert not read_options(["--host", "0.0.0.0"]).training
+    assert read_options(["--host", "0.0.0.0", "--allow-training"]).training
+    monkeypatch.setenv("SPACE_ID", "somebody/space")
+    options = read_options([])
+    assert (options.host, options.training) == ("0.0.0.0", False)
