@@ -13,6 +13,7 @@ from cifar_torch.webui.serve import a_sentence_on_error, launch
 with a_sentence_on_error():
     options = read_options(sys.argv[1:] if __name__ == "__main__" else [])
     classifiers = Classifiers(options.checkpoints, options.checkpoint)
+    classifiers.get()  # a damaged checkpoint is known now, not when the first visitor comes
 
 with gr.Blocks(title="cifar-torch", analytics_enabled=False, delete_cache=(3600, 3600)) as demo:
     page = header(demo, classifiers)

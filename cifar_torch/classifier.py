@@ -98,7 +98,7 @@ class Classifiers:
             )
         folder = self._folder(name)
         with self._lock:
-            version = folder.stat().st_mtime_ns
+            version = folder.stat().st_mtime_ns if folder.exists() else 0
             known = self._loaded.get(folder)
             if known is None or known[0] != version:
                 known = self._loaded[folder] = (version, Classifier.load(folder))

@@ -93,6 +93,8 @@ def convolution_at(
 ) -> Convolution:
     """How `layer`, a convolution, computes its output `channel` at one place."""
     module = model.layers.get_submodule(layer)
+    if not isinstance(module, nn.Conv2d) or module.bias is None:
+        raise ValueError(f"{layer} is not a convolution with a bias")
     padded = F.pad(outputs[inputs_of(model, layer)], (1, 1, 1, 1))
     patch = padded[:, row : row + 3, column : column + 3]
     return Convolution(patch, module.weight[channel].detach(), module.bias[channel].item())

@@ -122,7 +122,7 @@ def wait_for(url: str, process: subprocess.Popen) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            pytest.fail(f"app.py ended:\n{process.stdout.read()}")
+            pytest.fail(f"app.py ended:\n{process.communicate()[0]}")
         try:
             urllib.request.urlopen(url, timeout=5).close()
             return

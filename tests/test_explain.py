@@ -100,8 +100,10 @@ def test_grad_cam_finds_the_corner_that_the_class_looks_at():
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[:8, :8] = 255
     heat = grad_cam(model, pixels, label=7)
-    assert heat.shape == (32, 32) and heat.max() == 1
-    assert heat[:8, :8].mean() > 0.5 and heat[16:, 16:].max() == 0
+    assert heat.shape == (32, 32)
+    assert heat.max() == 1
+    assert heat[:8, :8].mean() > 0.5
+    assert heat[16:, 16:].max() == 0
     assert grad_cam(model, pixels, label=3).max() == 0  # no unit speaks for class 3
 
 
@@ -116,7 +118,8 @@ def test_grad_cam_leaves_the_model_as_it_was_and_works_from_many_threads(model, 
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 4 and all(np.allclose(heat, expected) for heat in found)
+    assert len(found) == 4
+    assert all(np.allclose(heat, expected) for heat in found)
     assert all(p.grad is None for p in model.parameters())
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 

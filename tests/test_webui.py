@@ -156,14 +156,16 @@ def test_test_images_can_be_drawn(visit):
 @browser_test
 def test_the_switch_keeps_the_picture_and_its_answer(visit):
     page = visit("vi")
+    assert "Thả ảnh vào đây" in page.locator("#picture").inner_text()
     choose_example(page, "ngựa")
     page.get_by_text("English").click()
     page.get_by_text("This is a horse.").wait_for()
     assert page.title() == Words("en")("page.title")
     tabs = [tab.inner_text() for tab in page.get_by_role("tab").all()]
     assert tabs == [Words("en")(f"tab.{name}") for name in TABS]
-    page.reload()  # the choice is remembered
-    page.get_by_role("tab", name="Look inside").wait_for()
+    again = page.context.new_page()  # the choice is remembered
+    again.goto(page.url)
+    again.get_by_role("tab", name="Look inside").wait_for()
 
 
 @browser_test
@@ -176,7 +178,7 @@ def test_the_address_can_ask_for_a_language(visit):
 def test_other_languages_read_english_throughout(visit):
     page = visit("fr")
     assert page.evaluate("document.documentElement.lang") == "en"
-    assert "Click to upload" in page.locator("#picture").inner_text()
+    assert "or click to choose one" in page.locator("#picture").inner_text()
 
 
 @browser_test
@@ -191,7 +193,7 @@ def test_every_tab_speaks_the_language_and_fits_the_screen(visit, language, widt
         open_tab(page, name)
         page.locator(CONTENT[name]).first.wait_for()
         text = page.locator("main").inner_text()
-        assert not re.findall(r"\b(?:%s)\.[a-z_]+\b" % "|".join(sections()), text)
+        assert not re.findall(rf"\b(?:{'|'.join(sections())})\.[a-z_]+\b", text)
         assert "__i18n__" not in text
         assert [f for f in foreign if f in text] == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -213,7 +215,9 @@ def test_both_languages_have_the_same_keys_and_blanks():
 def test_every_text_that_the_pages_ask_for_is_there():
     asked = set()
     for file in (ROOT / "cifar_torch" / "webui").glob("*.py"):
-        asked |= set(re.findall(r'(?:label|words)\(\s*"([a-z_.]+)"', file.read_text("utf-8")))
+        asked |= set(
+            re.findall(r'(?:label|words)\(\s*"([a-z_]+[.][a-z_.]+)"', file.read_text("utf-8"))
+        )
     assert len(asked) > 50
     assert asked <= set(TEXTS["en"])
 
@@ -399,8 +403,7 @@ def test_a_zip_leaves_nothing_outside_its_folder_and_only_images_in_it(tmp_path)
     written = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
     assert written == {
         "x.zip",
-        *(f"deep/inside/{name}" for name in ("evil.png", "etc/evil.png")),
-        *(f"deep/inside/set/{name}" for name in ("a/1.png", "b/1.jpg")),
+        *(f"deep/inside/{name}" for name in ("etc/evil.png", "set/a/1.png", "set/b/1.jpg")),
     }
 
 
@@ -411,11 +414,10 @@ def test_the_classes_of_a_zipped_folder_are_found(tmp_path):
 
 
 def test_a_zip_bomb_and_a_file_that_is_no_zip_are_refused(tmp_path):
-    bomb = write_zip(tmp_path / "bomb.zip", {"a/1.png": b""})
+    bomb = tmp_path / "bomb.zip"
     with zipfile.ZipFile(bomb, "w") as archive:
         archive.writestr("a/1.png", b"")
-        archive.infolist()[0].file_size = MAX_BYTES + 1
-        archive._didModify = True  # the directory is written with the size that it claims
+        archive.infolist()[0].file_size = MAX_BYTES + 1  # what its directory claims
     with pytest.raises(TrainingError) as found:
         unpack_images(bomb, tmp_path)
     assert found.value.reason == "zip_large"

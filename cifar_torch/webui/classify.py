@@ -2,6 +2,7 @@
 
 import functools
 import random
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import numpy as np
 from PIL import Image
 
 from cifar_torch.classifier import Answer
-from cifar_torch.webui.page import PRIVATE, Page, get_classifier, told
-from cifar_torch.webui.pictures import Picture, img
+from cifar_torch.webui.page import PRIVATE, QUIET, Page, get_classifier, told
+from cifar_torch.webui.pictures import img
 from cifar_torch.webui.testset import has_test_images, images_for
+from cifar_torch.webui.upload import Picture
 from cifar_torch.webui.words import Words, label
 
 EXAMPLES = Path(__file__).parent / "examples"
@@ -38,6 +40,7 @@ def tab(page: Page) -> Picture:
         format="png",  # lossless: a test image must reach the network as it is
         sources=["upload", "webcam", "clipboard"],
         label=label("classify.picture"),
+        placeholder=label("classify.drop"),  # type: ignore[arg-type]  # it is translated, too
         height=300,
         buttons=["fullscreen"],
         elem_id="picture",
@@ -60,10 +63,10 @@ def tab(page: Page) -> Picture:
         live=True,
         clear_btn=None,
         flagging_mode="never",
-        api_visibility=PRIVATE,
         show_progress="minimal",
         deep_link=False,
         analytics_enabled=False,
+        **PRIVATE,
     )
     page.back_into_head()
     _examples(page, picture)
@@ -119,14 +122,13 @@ def _examples(page: Page, picture: Picture) -> None:
     gr.HTML(label("classify.examples"), elem_classes="section")
     drawn = gr.State([])  # of this visitor; empty: the shipped ones are shown
     tiles = gr.HTML(example_tiles([], "en"), js_on_load=TILE_CLICK, elem_id="examples")
-    tiles.click(_chosen, drawn, picture, api_visibility=PRIVATE, show_progress="hidden")
+    tiles.click(_chosen, drawn, picture, **QUIET)
     gr.on(
         [page.language.change, drawn.change],
         example_tiles,
         [drawn, page.language],
         tiles,
-        api_visibility=PRIVATE,
-        show_progress="hidden",
+        **QUIET,
     )
     if has_test_images():
         draw = gr.Button(label("classify.draw"), elem_id="draw")
@@ -134,12 +136,12 @@ def _examples(page: Page, picture: Picture) -> None:
             functools.partial(_draw, page),
             [page.model, page.language],
             drawn,
-            api_visibility=PRIVATE,
+            **PRIVATE,
         )
 
 
 @functools.cache
-def shipped() -> list[Example]:
+def shipped() -> list[tuple[Path, str]]:
     """The example pictures of the project: each file's name starts with its class, or «none»."""
     return [(path, path.stem) for path in sorted(EXAMPLES.glob("*.png"), key=_none_last)]
 
@@ -148,7 +150,7 @@ def _none_last(path: Path) -> tuple[bool, str]:
     return path.stem.startswith("none-"), path.stem
 
 
-def example_tiles(drawn: list[Example], language: str) -> str:
+def example_tiles(drawn: Sequence[Example], language: str) -> str:
     """Buttons with a picture and its right answer each."""
     words = Words(language)
     tiles = "".join(
@@ -161,12 +163,10 @@ def example_tiles(drawn: list[Example], language: str) -> str:
 
 def _tile_image(picture: Path | np.ndarray) -> str:
     # The caption below names what is in it, so the picture itself is silent to screen readers.
-    if isinstance(picture, Path):
-        picture = Image.open(picture)
-    return img(picture, alt="")
+    return img(Image.open(picture) if isinstance(picture, Path) else picture, alt="")
 
 
-def _chosen(drawn: list[Example], click: gr.EventData) -> Path | np.ndarray:
+def _chosen(drawn: Sequence[Example], click: gr.EventData) -> Path | np.ndarray:
     return (drawn or shipped())[int(click.tile)][0]
 
 

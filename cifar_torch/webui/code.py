@@ -3,7 +3,7 @@
 import gradio as gr
 
 from cifar_torch.webui.page import Page, told
-from cifar_torch.webui.pictures import Picture
+from cifar_torch.webui.upload import Picture
 from cifar_torch.webui.words import Words
 
 
@@ -13,7 +13,8 @@ def tab(page: Page, gradio_tab: gr.Tab, picture: Picture, mcp: bool) -> None:
     def calls(language: str, request: gr.Request) -> str:
         # Only the browser knows at which address the page is reached.
         origin = request.headers.get("origin", "http://127.0.0.1:7860")
-        address = origin + request.request.scope.get("root_path", "").rstrip("/")
+        scope = request.request.scope if request.request else {}
+        address = origin + scope.get("root_path", "").rstrip("/")
         words = Words(language)
         keys = ("code.python", "code.curl", "code.mcp" if mcp else "code.no_mcp")
         return "\n\n".join(words(key, address=address) for key in keys)

@@ -23,8 +23,9 @@ from cifar_torch.explain import (
 )
 from cifar_torch.webui import drawings
 from cifar_torch.webui.classify import TILE_CLICK, shipped
-from cifar_torch.webui.page import PRIVATE, Page, get_classifier, told
-from cifar_torch.webui.pictures import Picture, colours, img, overlay
+from cifar_torch.webui.page import QUIET, Page, get_classifier, told
+from cifar_torch.webui.pictures import colours, img, overlay
+from cifar_torch.webui.upload import Picture
 from cifar_torch.webui.words import Words, label
 
 FIRST_LAYER = "conv2d"
@@ -80,24 +81,23 @@ def tab(page: Page, gradio_tab: gr.Tab, picture: Picture) -> None:
     looked_at = [page.model, page.language, picture]
     place = [layer, channel, row, column]
     shown_steps = (functools.partial(_show_steps, page), [*looked_at, *place], steps)
-    quiet = {"api_visibility": PRIVATE, "show_progress": "hidden"}
     page.on_view(
         gradio_tab,
         functools.partial(_show, page),
         [*looked_at, wanted, *place],
         [wanted, cam, layer, detail, steps, row, column],
     )
-    picture.change(lambda: (None, None), None, [wanted, channel], **quiet)
-    wanted.input(functools.partial(_show_cam, page), [*looked_at, wanted], [wanted, cam], **quiet)
-    layer.input(lambda: None, None, channel, **quiet).then(
+    picture.change(lambda: (None, None), None, [wanted, channel], **QUIET)
+    wanted.input(functools.partial(_show_cam, page), [*looked_at, wanted], [wanted, cam], **QUIET)
+    layer.input(lambda: None, None, channel, **QUIET).then(
         functools.partial(_show_layer, page),
         [*looked_at, *place],
         [detail, steps, row, column],
-        **quiet,
+        **QUIET,
     )
-    detail.click(_chosen_channel, None, channel, **quiet).then(*shown_steps, **quiet)
-    steps.click(_chosen_place, None, [row, column], **quiet).then(*shown_steps, **quiet)
-    gr.on([row.input, column.input], *shown_steps, trigger_mode="always_last", **quiet)
+    detail.click(_chosen_channel, None, channel, **QUIET).then(*shown_steps, **QUIET)
+    steps.click(_chosen_place, None, [row, column], **QUIET).then(*shown_steps, **QUIET)
+    gr.on([row.input, column.input], *shown_steps, trigger_mode="always_last", **QUIET)
 
 
 def _chosen_channel(click: gr.EventData) -> int:
@@ -235,8 +235,9 @@ def _detail(view: View, layer: Layer, channel: int | None) -> str:
 
 
 def _channel(maps: Tensor, channel: int | None) -> int:
-    in_range = channel is not None and channel < len(maps)
-    return channel if in_range else drawings.strongest_first(maps)[0]
+    if channel is not None and channel < len(maps):
+        return channel
+    return drawings.strongest_first(maps)[0]
 
 
 # --------------------------------------------------------------------------------- arithmetic

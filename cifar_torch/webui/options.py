@@ -8,6 +8,7 @@ from pathlib import Path
 from cifar_torch.errors import UserError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - a Space must be reached from outside its container
 TRUE, FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
 
@@ -47,7 +48,7 @@ def read_options(arguments: list[str]) -> Options:
 
     option("--checkpoint", None, "DIR", "checkpoint folder to answer with (default: the first)")
     option("--checkpoints", "checkpoints", "DIR", "folder of the checkpoints in the model menu")
-    option("--host", "0.0.0.0" if on_spaces else "127.0.0.1", "HOST", "address to listen on")
+    option("--host", EVERYWHERE if on_spaces else LOOPBACK[0], "HOST", "address to listen on")
     option("--port", "7860", "PORT", "port to listen on")
     switch("--share", "make a public link for 72 hours, through Gradio's servers")
     option("--auth", None, "USER:PASSWORD", "ask everybody for this name and password")

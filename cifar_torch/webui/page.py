@@ -12,7 +12,9 @@ from cifar_torch.classifier import Classifier, Classifiers
 from cifar_torch.errors import UserError
 from cifar_torch.webui.words import LANGUAGES, Words, label
 
-PRIVATE = "private"  # events of the page itself; what programs may call is in code.py
+# Options of the page's own events; what programs may call is in code.py.
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+QUIET: dict[str, Any] = PRIVATE | {"show_progress": "hidden"}
 
 # Gradio follows the browser's language, but knows neither Vietnamese nor a switch. Its own settings
 # page changes the language with changeLocale; this calls the same function. Tabs that were never
@@ -73,9 +75,8 @@ class Page:
         }
         change = CHANGE_LANGUAGE % json.dumps(said)
         outputs = [self.language, *self.tabs]
-        quiet = {"api_visibility": PRIVATE, "show_progress": "hidden"}
-        demo.load(None, None, outputs, js=DETECT % change, **quiet)
-        self.language.input(None, self.language, outputs, js=SWITCH % change, **quiet)
+        demo.load(None, None, outputs, js=DETECT % change, **QUIET)
+        self.language.input(None, self.language, outputs, js=SWITCH % change, **QUIET)
 
     def back_into_head(self) -> None:
         """A gr.Interface takes its inputs into its own column; put these two back here."""
@@ -97,16 +98,14 @@ class Page:
         def show_if_open(open_tab: str, *values: Any) -> Any:
             return show(*values) if open_tab == tab.id else gr.skip()
 
-        opened = tab.select(
-            lambda: tab.id, outputs=self.open_tab, queue=False, api_visibility=PRIVATE
-        )
-        opened.then(show, inputs, outputs, api_visibility=PRIVATE)
+        opened = tab.select(lambda: tab.id, outputs=self.open_tab, queue=False, **PRIVATE)
+        opened.then(show, inputs, outputs, **PRIVATE)
         gr.on(
             [self.model.change, self.language.change],
             show_if_open,
             [self.open_tab, *inputs],
             outputs,
-            api_visibility=PRIVATE,
+            **PRIVATE,
             trigger_mode="always_last",
         )
 
@@ -131,9 +130,7 @@ def header(demo: gr.Blocks, classifiers: Classifiers) -> Page:
             elem_id="language",
         )
     page = Page(classifiers, head, model, language, gr.State("classify"))
-    demo.load(
-        lambda name: menu(classifiers, name), model, model, queue=False, api_visibility=PRIVATE
-    )
+    demo.load(lambda name: menu(classifiers, name), model, model, queue=False, **PRIVATE)
     return page
 
 

@@ -1,13 +1,11 @@
-"""Small pictures for the pages: the field for a visitor's picture, and PNGs inside HTML."""
+"""Small pictures inside the HTML of the pages."""
 
 import base64
 import io
 from html import escape
 from typing import TYPE_CHECKING
 
-import gradio as gr
 import numpy as np
-from gradio.data_classes import ImageData
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -17,20 +15,6 @@ if TYPE_CHECKING:
 VIRIDIS = np.array(
     [(68, 1, 84), (65, 68, 135), (42, 120, 142), (34, 168, 132), (122, 209, 81), (253, 231, 37)]
 )
-
-
-class Picture(gr.Image):
-    """gr.Image that hands over the uploaded file as it is, so that all doors read it alike.
-
-    Gradio's own opens it first, and an unreadable file ends there without a word to the visitor.
-    """
-
-    is_template = True  # the browser shows it as a gr.Image
-
-    def preprocess(self, payload: ImageData | None) -> str | None:
-        if payload is not None and payload.path is None:
-            return super().preprocess(payload)  # type: ignore[return-value]
-        return payload.path if payload else None
 
 
 def colours(values: np.ndarray) -> np.ndarray:

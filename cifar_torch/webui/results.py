@@ -32,8 +32,8 @@ def tab(page: Page, gradio_tab: gr.Tab) -> None:
     if has_test_images():
         find = gr.Button(label("results.find"), elem_id="find-mistakes")
         gallery = gr.HTML(elem_id="mistakes")
-        find.click(functools.partial(_mistakes, page), inputs, gallery, api_visibility=PRIVATE)
-        gr.on([x.change for x in inputs], lambda: "", None, gallery, api_visibility=PRIVATE)
+        find.click(functools.partial(_mistakes, page), inputs, gallery, **PRIVATE)
+        gr.on([page.model.change, page.language.change], lambda: "", None, gallery, **PRIVATE)
 
 
 def _report(page: Page, model: str, language: str) -> str:
@@ -134,8 +134,8 @@ def confident_mistakes(
     return [
         Mistake(
             images.images[i].permute(1, 2, 0).numpy(),
-            class_names[images.labels[i]],
-            class_names[answers[i]],
+            class_names[int(images.labels[i])],
+            class_names[int(answers[i])],
             confidence[i].item(),
         )
         for i in worst

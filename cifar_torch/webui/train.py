@@ -11,7 +11,7 @@ import gradio as gr
 
 from cifar_torch.data import Data, load_cifar10
 from cifar_torch.recipes import RECIPES, get_recipe
-from cifar_torch.webui.page import PRIVATE, Page, menu, told
+from cifar_torch.webui.page import QUIET, Page, menu, told
 from cifar_torch.webui.runner import Runner, Status, load_zip
 from cifar_torch.webui.testset import CIFAR10_FOLDER
 from cifar_torch.webui.words import Words, label
@@ -37,15 +37,14 @@ def tab(page: Page, gradio_tab: gr.Tab, allowed: bool) -> None:
             state = gr.HTML(elem_id="training")
             timer = gr.Timer(POLL_SECONDS, active=False)
 
-    quiet = {"api_visibility": PRIVATE, "show_progress": "hidden"}
     show = functools.partial(_show, page, runner)
     seen, shown = [page.open_tab, page.model, page.language], [state, timer, page.model]
-    recipe.input(_knobs_of, recipe, knobs, **quiet)
+    recipe.input(_knobs_of, recipe, knobs, **QUIET)
     start.click(
-        functools.partial(_start, runner), [page.language, name, archive, recipe, *knobs], **quiet
-    ).success(show, seen, shown, **quiet)
-    stop.click(runner.stop, **quiet)
-    timer.tick(show, seen, shown, **quiet)
+        functools.partial(_start, runner), [page.language, name, archive, recipe, *knobs], **QUIET
+    ).success(show, seen, shown, **QUIET)
+    stop.click(runner.stop, **QUIET)
+    timer.tick(show, seen, shown, **QUIET)
     page.on_view(gradio_tab, show, seen, shown)
 
 
@@ -55,7 +54,7 @@ def _form() -> tuple[gr.Dropdown, list[gr.components.Component], gr.File, gr.Tex
     recipe = gr.Dropdown(
         list(RECIPES), value=first.name, label=label("train.recipe"), filterable=False
     )
-    knobs = [
+    knobs: list[gr.components.Component] = [
         gr.Slider(1, 60, first.epochs, step=1, label=label("train.epochs"), elem_id="epochs"),
         gr.Number(first.lr, label=label("train.lr"), minimum=1e-6, step=0.001),
         gr.Checkbox(first.flip, label=label("train.flip")),
