@@ -119,7 +119,7 @@ def test_a_file_that_is_no_picture_gets_a_sentence(
     file.write_bytes(content)
     page = visit(language)
     page.locator("#picture input[type=file]").set_input_files(file)
-    page.get_by_text(Words(language)(f"error.{reason}")).wait_for()
+    page.get_by_text(Words(language)(f"error.{reason}")).first.wait_for()
 
 
 @browser_test
