@@ -32,4 +32,4 @@ with gr.Blocks(title="cifar-torch", analytics_enabled=False, delete_cache=(3600,
 
 if __name__ == "__main__":
     with a_sentence_on_error():
-        launch(demo, options)
+        launch(demo, classifiers, options)

@@ -1,16 +1,10 @@
-"""A checkpoint that knows its pictures by heart, the app as a visitor's browser meets it."""
+"""A checkpoint that knows its pictures by heart, and the app as a visitor's browser meets it."""
 
 import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,11 +17,15 @@ from cifar_torch.data import CIFAR10_CLASSES
 from cifar_torch.evaluation import measure
 from cifar_torch.images import open_image, to_pixels
 from cifar_torch.model import CifarNet
+from tests.browser import (  # noqa: F401
+    find_browser,
+    pytest_collection_modifyitems,
+    pytest_sessionfinish,
+    pytest_unconfigure,
+)
+from tests.server import ROOT, running_app
 
-ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "cifar_torch" / "webui" / "examples"
-START_SECONDS = 90
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,6 @@ class App:
 
     url: str
     checkpoints: Path
-    images: Path
 
 
 def learn_by_heart(images: torch.Tensor, labels: torch.Tensor) -> CifarNet:
@@ -87,79 +84,24 @@ def test_images(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def start_app() -> Iterator[Callable[..., str]]:
-    """Starts app.py with the given arguments on a free port, and gives its address."""
-    running: list[subprocess.Popen] = []
-
-    def start(*arguments: object, **variables: str) -> str:
-        port = free_port()
-        process = subprocess.Popen(
-            [sys.executable, "app.py", "--port", str(port), *map(str, arguments)],
-            cwd=ROOT,
-            env=os.environ | {"GRADIO_ANALYTICS_ENABLED": "False"} | variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        running.append(process)
-        wait_for(f"http://127.0.0.1:{port}/", process)
-        return f"http://127.0.0.1:{port}/"
-
-    yield start
-    for process in running:
-        process.terminate()
-    for process in running:
-        process.wait(timeout=20)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for(url: str, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            pytest.fail(f"app.py ended:\n{process.communicate()[0]}")
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-            return
-        except urllib.error.HTTPError:
-            return  # it answers, if only to ask for a password
-        except OSError:
-            time.sleep(0.2)
-    pytest.fail(f"app.py did not answer within {START_SECONDS} s")
+def app(checkpoints, test_images, tmp_path_factory) -> Iterator[App]:
+    """The app with both checkpoints and test images, as it is started on one's own machine."""
+    variables = {
+        "CIFAR_TORCH_IMAGE_FOLDER": str(test_images),
+        "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache")),
+        "OMP_NUM_THREADS": "1",
+    }
+    with running_app("--checkpoints", checkpoints, env=os.environ | variables) as running:
+        yield App(running.url, checkpoints)
 
 
 @pytest.fixture(scope="session")
-def app(start_app, checkpoints, test_images, tmp_path_factory) -> App:
-    """The app with both checkpoints and test images, and with training allowed."""
-    cache = tmp_path_factory.mktemp("cache")
-    url = start_app(
-        "--checkpoints",
-        checkpoints,
-        CIFAR_TORCH_IMAGE_FOLDER=str(test_images),
-        XDG_CACHE_HOME=str(cache),
-        OMP_NUM_THREADS="1",
-    )
-    return App(url, checkpoints, test_images)
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright  # here: most tests do without a browser
 
-
-@pytest.fixture(scope="session")
-def browser():
-    """Headless Chromium. Without one the browser tests are left out, or fail where
-    REQUIRE_BROWSER is set."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
     arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with playwright.sync_playwright() as driver:
-        try:
-            chromium = driver.chromium.launch(executable_path=found, args=arguments)
-        except playwright.Error as error:
-            message = f"there is no Chromium: {str(error).splitlines()[0]}"
-            pytest.fail(message) if os.environ.get("REQUIRE_BROWSER") else pytest.skip(message)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=find_browser(), args=arguments)
         yield chromium
         chromium.close()
 
@@ -181,7 +123,7 @@ def visit(browser, app):
         page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda r: complaints.append(r.url) if is_elsewhere(r.url) else None)
-        page.goto(app.url + path)
+        page.goto(f"{app.url}/{path}")
         page.wait_for_selector("#examples button")
         page.wait_for_function("document.title.startsWith('cifar-torch: ')")  # has its language
         return page

@@ -6,10 +6,14 @@ from contextlib import contextmanager
 
 import gradio as gr
 
+from cifar_torch.api import MAX_UPLOAD, app_kwargs
+from cifar_torch.classifier import Classifiers
 from cifar_torch.errors import UserError
 from cifar_torch.webui.options import Options
 from cifar_torch.webui.theme import STYLE, theme
 from cifar_torch.webui.words import label
+
+MAX_ZIP = 1024**3  # bytes of an upload where people may train on their own pictures
 
 
 @contextmanager
@@ -22,8 +26,8 @@ def a_sentence_on_error() -> Iterator[None]:
         raise SystemExit(2) from error
 
 
-def launch(demo: gr.Blocks, options: Options) -> None:
-    """Serve until Ctrl-C. Raises UserError: the port is taken."""
+def launch(demo: gr.Blocks, classifiers: Classifiers, options: Options) -> None:
+    """Serve page and API until Ctrl-C. Raises UserError: the port is taken."""
     if options.share and not options.auth:
         print("Anybody who has the public link can use the app; --auth USER:PASSWORD guards it.")
     try:
@@ -33,6 +37,8 @@ def launch(demo: gr.Blocks, options: Options) -> None:
             share=options.share,
             auth=options.auth,
             mcp_server=options.mcp,
+            app_kwargs=app_kwargs(classifiers),
+            max_file_size=MAX_ZIP if options.training else MAX_UPLOAD,
             theme=theme(),
             css_paths=[STYLE],
             i18n=label,
