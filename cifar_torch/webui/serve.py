@@ -43,6 +43,7 @@ def launch(demo: gr.Blocks, classifiers: Classifiers, options: Options) -> None:
             css_paths=[STYLE],
             i18n=label,
             footer_links=[],
+            enable_monitoring=False,
             run_history=False,
             ssr_mode=False,
             pwa=False,
