@@ -12,8 +12,10 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from cifar_torch.classifier import Answer
 from cifar_torch.data import CIFAR10_CLASSES
 from cifar_torch.errors import UserError
+from cifar_torch.webui.classify import answer_card
 from cifar_torch.webui.options import read_options
 from cifar_torch.webui.pictures import colours, overlay
 from cifar_torch.webui.runner import MAX_BYTES, TrainingError, unpack_images
@@ -149,6 +151,25 @@ def test_test_images_can_be_drawn(visit):
     assert set(captions) <= set(CIFAR10_CLASSES)
     page.locator("#examples button").first.click()
     page.locator("#answer .sentence").wait_for()
+
+
+@pytest.mark.parametrize(
+    ("class_name", "confidence", "language", "sentence"),
+    [
+        ("cat", 0.97, "en", "This is <strong>a cat</strong>."),
+        ("cat", 0.7, "en", "This is probably <strong>a cat</strong>."),
+        ("cat", 0.3, "vi", "Khó nói chắc. Phải chăng là <strong>một con mèo</strong>?"),
+        (None, 0.97, "en", "This is <strong>none of the ten</strong>."),
+        ("<my> cat", 0.97, "en", "This is <strong>&lt;my&gt; cat</strong>."),
+    ],
+)
+def test_the_sentence_is_as_sure_as_the_network(class_name, confidence, language, sentence):
+    confidences = {class_name or "cat": confidence, "dog": 1 - confidence}
+    found = Answer(class_name, confidences, np.zeros((32, 32, 3), np.uint8))
+    card = answer_card(found, Words(language))
+    assert sentence in card
+    assert Words(language).percent(confidence) in card
+    assert Words(language).class_name("dog") in card
 
 
 # ------------------------------------------------------------------------------------ languages

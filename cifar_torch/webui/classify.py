@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from cifar_torch.classifier import Answer
+from cifar_torch.webui.datasets import has_test_images, images_for
 from cifar_torch.webui.page import PRIVATE, QUIET, Page, get_classifier, told
 from cifar_torch.webui.pictures import img
-from cifar_torch.webui.testset import has_test_images, images_for
 from cifar_torch.webui.upload import Picture
 from cifar_torch.webui.words import Words, label
 
@@ -83,10 +83,10 @@ def answer(
     with told(words):
         found = get_classifier(page, model, words).classify(picture)
     named = {words.class_name(name): share for name, share in found.confidences.items()}
-    return _card(found, words), named
+    return answer_card(found, words), named
 
 
-def _card(found: Answer, words: Words) -> str:
+def answer_card(found: Answer, words: Words) -> str:
     seen = img(found.pixels, words("classify.seen_alt"))
     return (
         f'<div class="answer"><figure>{seen}<figcaption>{words("classify.seen")}</figcaption>'

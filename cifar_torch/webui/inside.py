@@ -71,8 +71,8 @@ def tab(page: Page, gradio_tab: gr.Tab, picture: Picture) -> None:
         with gr.Column(scale=7, min_width=330):
             detail = gr.HTML(elem_id="layer", js_on_load=TILE_CLICK)
             with gr.Row(elem_id="place"):
-                row = gr.Slider(0, 31, 12, step=1, label=label("inside.row"), min_width=140)
-                column = gr.Slider(0, 31, 12, step=1, label=label("inside.column"), min_width=140)
+                row = gr.Slider(0, 31, 12, step=1, label=label("inside.row"), min_width=220)
+                column = gr.Slider(0, 31, 12, step=1, label=label("inside.column"), min_width=220)
             steps = gr.HTML(elem_id="steps", js_on_load=PLACE_CLICK)
     channel = gr.State(None)  # None: the strongest one
 

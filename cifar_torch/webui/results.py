@@ -13,10 +13,10 @@ from torch import Tensor
 from cifar_torch.checkpoint import Checkpoint
 from cifar_torch.classifier import Classifier
 from cifar_torch.data import Split
+from cifar_torch.webui.datasets import has_test_images, images_for
 from cifar_torch.webui.drawings import bars
 from cifar_torch.webui.page import PRIVATE, Page, get_classifier, told
 from cifar_torch.webui.pictures import drawing, img
-from cifar_torch.webui.testset import has_test_images, images_for
 from cifar_torch.webui.words import Words, label
 
 REPORT_ACCURACY = 0.7563

@@ -9,11 +9,11 @@ from typing import Any
 
 import gradio as gr
 
-from cifar_torch.data import Data, load_cifar10
+from cifar_torch.data import Data
 from cifar_torch.recipes import RECIPES, get_recipe
+from cifar_torch.webui.datasets import training_data
 from cifar_torch.webui.page import QUIET, Page, menu, told
 from cifar_torch.webui.runner import Runner, Status, load_zip
-from cifar_torch.webui.testset import CIFAR10_FOLDER
 from cifar_torch.webui.words import Words, label
 
 KNOBS = ("epochs", "lr", "flip", "crop_padding", "cutout")  # of the recipe, which the page offers
@@ -79,7 +79,7 @@ def _start(
 
 
 def _load(archive: str | None) -> Data:
-    return load_zip(Path(archive)) if archive else load_cifar10(CIFAR10_FOLDER)
+    return load_zip(Path(archive)) if archive else training_data()
 
 
 def _show(

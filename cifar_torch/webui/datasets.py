@@ -1,14 +1,27 @@
-"""The test images on disk, where there are any: the page draws some, and looks for mistakes."""
+"""The pictures on this machine: to train on, to draw from, and to look for mistakes in."""
 
 import functools
 import os
 from pathlib import Path
 
 from cifar_torch.classifier import Classifier
-from cifar_torch.data import CIFAR10_CLASSES, Split, load_cifar10, load_test_images
+from cifar_torch.data import (
+    CIFAR10_CLASSES,
+    Data,
+    Split,
+    load_cifar10,
+    load_image_folder,
+    load_test_images,
+)
 from cifar_torch.errors import UserError
 
 CIFAR10_FOLDER = Path("data")
+
+
+def training_data() -> Data:
+    """The image folder, else CIFAR-10, which is downloaded the first time. Raises UserError."""
+    folder = _image_folder()
+    return load_image_folder(folder) if folder else load_cifar10(CIFAR10_FOLDER)
 
 
 def has_test_images() -> bool:
