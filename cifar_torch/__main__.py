@@ -31,6 +31,9 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument(
         "--out", type=Path, help="folder for the figures (default: runs/evaluation/NAME)"
     )
+    c.add_argument(
+        "--photos", type=Path, help="folder of photographs: class-named subfolders, and none/"
+    )
     c.add_argument("--save", action="store_true", help="keep figures and metrics in the checkpoint")
     c.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     c.set_defaults(run=evaluate)
@@ -79,8 +82,8 @@ def evaluate(args: argparse.Namespace) -> int:
     from cifar_torch import figures
     from cifar_torch.checkpoint import METRICS, changed_folder, write_json
     from cifar_torch.classifier import Classifier
-    from cifar_torch.data import load_cifar10, load_test_images
-    from cifar_torch.evaluation import measure
+    from cifar_torch.data import load_cifar10, load_photos, load_test_images
+    from cifar_torch.evaluation import measure, measure_photos
 
     classifier = Classifier.load(args.checkpoint)
     if args.image_folder:
@@ -88,7 +91,14 @@ def evaluate(args: argparse.Namespace) -> int:
     else:
         split = load_cifar10(args.data).test
     logits = classifier.logits(split.images)
-    metrics = measure(logits, split.labels, classifier.class_names, classifier.temperature)
+    temperature = classifier.temperature
+    metrics = measure(logits, split.labels, classifier.class_names, temperature)
+    if args.photos:
+        photos = load_photos(args.photos, classifier.class_names, args.strict)
+        metrics["photos"] = measure_photos(
+            classifier.logits(photos.images), photos.labels, logits, temperature,
+            classifier.none_below,
+        )  # fmt: skip
 
     def draw(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -109,6 +119,8 @@ def evaluate(args: argparse.Namespace) -> int:
         print(json.dumps(metrics))
     else:
         print(describe(metrics))
+        if "photos" in metrics:
+            print(describe_photos(metrics["photos"]))
         print(f"Figures: {out / 'confusion.png'}, {out / 'reliability.png'}")
     return 0
 
@@ -124,6 +136,20 @@ def describe(metrics: dict[str, Any]) -> str:
             f"Loss: {metrics['loss']:.4f}",
             f"Calibration error (ECE, 15 bins): {metrics['ece']:.2%}",
             *(f"  {name:<{width}}  {share:.1%}" for name, share in metrics["by_class"].items()),
+        ]
+    )
+
+
+def describe_photos(photos: dict[str, Any]) -> str:
+    """The figures about photographs as lines of text."""
+    return "\n".join(
+        [
+            f"Photographs of known things: {photos['accuracy']:.1%} of {photos['known']} right; "
+            f"{photos['answered_right']:.1%} right and not answered «none»",
+            f"Photographs of none of the classes ({photos['none']}): "
+            f"{photos['none_answered_none']:.1%} answered «none»; AUROC against the test images "
+            f"{photos['none_auroc']:.3f}; {photos['none_accepted_at_95']:.1%} accepted when 95% of "
+            "the test images are",
         ]
     )
 

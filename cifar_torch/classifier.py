@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cifar_torch.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, read_metrics
 from cifar_torch.errors import UserError
-from cifar_torch.evaluation import predict_logits
+from cifar_torch.evaluation import energy, predict_logits
 from cifar_torch.images import ImageSource, open_image, to_pixels
 
 
@@ -41,6 +41,7 @@ class Classifier:
         self.class_names = checkpoint.class_names
         self.model = checkpoint.model.eval().to(memory_format=torch.channels_last)
         self.temperature = float(checkpoint.config.get("temperature", 1.0))
+        self.none_below: float | None = checkpoint.config.get("none_below")
         self.mirror = bool(checkpoint.config.get("mirror", False))
 
     @classmethod
@@ -54,9 +55,13 @@ class Classifier:
 
     def classify_pixels(self, pixels: np.ndarray) -> list[Answer]:
         """The answers for pictures as the network sees them, (N, 32, 32, 3) uint8."""
-        images = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2)
-        probabilities = self.probabilities(images)
-        return [self._answer(p, x) for p, x in zip(probabilities.numpy(), pixels, strict=True)]
+        logits = self.logits(torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2))
+        probabilities = (logits / self.temperature).softmax(dim=1).numpy()
+        familiar = [True] * len(pixels)
+        if self.none_below is not None:
+            familiar = (energy(logits, self.temperature) >= self.none_below).tolist()
+        rows = zip(probabilities, familiar, pixels, strict=True)
+        return [self._answer(*row) for row in rows]
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Calibrated probabilities (N, classes) of images (N, 3, 32, 32) uint8."""
@@ -66,10 +71,10 @@ class Classifier:
         """Logits (N, classes) of images (N, 3, 32, 32) uint8, before calibration."""
         return predict_logits(self.model, images, self.mirror)
 
-    def _answer(self, probabilities: np.ndarray, pixels: np.ndarray) -> Answer:
+    def _answer(self, probabilities: np.ndarray, familiar: bool, pixels: np.ndarray) -> Answer:
         order: Sequence[int] = np.argsort(-probabilities, kind="stable").tolist()
         confidences = {self.class_names[i]: float(probabilities[i]) for i in order}
-        return Answer(self.class_names[order[0]], confidences, pixels)
+        return Answer(self.class_names[order[0]] if familiar else None, confidences, pixels)
 
 
 class Classifiers:

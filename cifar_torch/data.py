@@ -165,6 +165,24 @@ def load_test_images(
     return split, skipped
 
 
+def load_photos(
+    folder: str | Path,
+    class_names: tuple[str, ...],
+    strict: bool = False,
+    cache: Path | None = None,
+) -> Split:
+    """Photographs in folders named after classes and in `none/`, which is labelled -1.
+
+    Not every class needs a folder. Raises UserError.
+    """
+    folder = Path(folder)
+    found = {e.name for e in os.scandir(folder) if e.is_dir()} if folder.is_dir() else set()
+    names = tuple(name for name in (*class_names, "none") if name in found)
+    split, _, _ = _load_split(folder, strict, cache, names or class_names)
+    labels = [class_names.index(name) if name != "none" else -1 for name in names]
+    return Split(split.images, torch.tensor(labels)[split.labels])
+
+
 def _held_out_of_class(split: Split, label: int) -> Tensor:
     indices = (split.labels == label).nonzero().flatten()
     _, held = _fixed_split(len(indices), HELD_OUT_SHARE)

@@ -83,6 +83,52 @@ def calibration_error(bins: Sequence[dict[str, float]]) -> float:
     return sum(b["share"] * abs(b["confidence"] - b["accuracy"]) for b in bins)
 
 
+def energy(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """How familiar pictures look, (N,), from their logits (N, classes): the free energy of Liu et
+    al. (arXiv 2010.03759), its sign turned. Pictures of none of the classes score low."""
+    return temperature * (logits.double() / temperature).logsumexp(dim=1)
+
+
+def acceptance_threshold(scores: Tensor, accepted: float = 0.95) -> float:
+    """The score that this share of pictures of the classes reaches."""
+    return scores.quantile(1 - accepted).item()
+
+
+def auroc(known: Tensor, unknown: Tensor) -> float:
+    """The chance that a random known picture scores above a random unknown one."""
+    above = (known[:, None] > unknown).double() + (known[:, None] == unknown).double() / 2
+    return above.mean().item()
+
+
+def measure_photos(
+    logits: Tensor,
+    labels: Tensor,
+    test_logits: Tensor,
+    temperature: float,
+    none_below: float | None,
+) -> dict[str, Any]:
+    """The figures about photographs, those of none of the classes labelled -1, beside test images.
+
+    `answered_right` is the share of the others that get their class and not «none»;
+    `none_answered_none` the share of those that the classifier says «none» of.
+    """
+    score, known = energy(logits, temperature), labels >= 0
+    answered = score >= (-math.inf if none_below is None else none_below)
+    right = logits.argmax(dim=1) == labels
+    test_score = energy(test_logits, temperature)
+    accepted = score[~known] >= acceptance_threshold(test_score)
+    return {
+        "known": int(known.sum()),
+        "none": int((~known).sum()),
+        "accuracy": right[known].double().mean().item(),
+        "accuracy_ci95": list(wilson_interval(int(right[known].sum()), int(known.sum()))),
+        "answered_right": (right & answered)[known].double().mean().item(),
+        "none_auroc": auroc(test_score, score[~known]),
+        "none_accepted_at_95": accepted.double().mean().item(),
+        "none_answered_none": (~answered[~known]).double().mean().item(),
+    }
+
+
 def measure(
     logits: Tensor, labels: Tensor, class_names: Sequence[str], temperature: float = 1.0
 ) -> dict[str, Any]:

@@ -24,7 +24,13 @@ from cifar_torch.checkpoint import Checkpoint, save_checkpoint, versions
 from cifar_torch.data import Data, Split, augment, draw_augmentation
 from cifar_torch.device import PRECISION_NAMES, choose_precision, describe_hardware
 from cifar_torch.errors import UserError
-from cifar_torch.evaluation import fit_temperature, measure, predict_logits
+from cifar_torch.evaluation import (
+    acceptance_threshold,
+    energy,
+    fit_temperature,
+    measure,
+    predict_logits,
+)
 from cifar_torch.figures import curves, save_figure
 from cifar_torch.model import CifarNet
 from cifar_torch.processes import Processes, join_processes
@@ -269,7 +275,7 @@ class Trainer:
             self.run.result.in_precision(self.dtype), images, self.recipe.mirror
         )
         loss = F.cross_entropy(logits, labels, reduction="sum")
-        sums = torch.stack([loss, (logits.argmax(dim=1) == labels).sum()]).double()
+        sums = torch.stack([loss, (logits.argmax(dim=1) == labels).sum()])
         loss, hits = (self.processes.sum(sums) / len(split)).tolist()
         return loss, hits
 
@@ -377,10 +383,10 @@ class Trainer:
         }
         if finished:
             if recipe.hold_out:
-                held_out = predict_logits(run.result, self.validation.images, recipe.mirror)
-                config["temperature"] = fit_temperature(
-                    held_out.cpu(), self.validation.labels.cpu()
-                )
+                held_out = predict_logits(run.result, self.validation.images, recipe.mirror).cpu()
+                temperature = fit_temperature(held_out, self.validation.labels.cpu())
+                config["temperature"] = temperature
+                config["none_below"] = acceptance_threshold(energy(held_out, temperature))
             test = predict_logits(run.result, data.test.images.to(self.device), recipe.mirror).cpu()
             metrics |= measure(test, data.test.labels, data.class_names, config["temperature"])
         return Checkpoint(model, config, metrics, run.history, self.out)
