@@ -25,6 +25,8 @@ class ReLUDropout(nn.Dropout):
         self.bits = np.random.SFC64(0)  # where a CPU's dropout comes from
 
     def forward(self, x: Tensor) -> Tensor:
+        if not len(x):
+            return x  # of several processes, one may have no image of the last batch
         if self.training and self.p and kernels.available(x):
             return kernels.ReLUDropout.apply(kernels.dense(x), self.bits, round(self.p * 65536))
         in_place = self.training or not torch.is_grad_enabled()

@@ -21,6 +21,7 @@ class Processes:
     device: torch.device
     rank: int = 0
     count: int = 1
+    restarted: bool = False  # by torchrun, after one of them had died
 
     @property
     def first(self) -> bool:
@@ -64,16 +65,24 @@ def join_processes(device: str = "auto") -> Iterator[Processes]:
     """Meet the other processes that torchrun started, if it did. Raises UserError."""
     chosen = choose_device(device)
     count = int(os.environ.get("WORLD_SIZE", "1"))
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     if count == 1:
-        yield Processes(chosen)
+        yield Processes(chosen, restarted=restarts > 0)
         return
     if chosen.type == "mps":
         raise UserError("several processes need --device cpu or cuda.")
     if chosen.type == "cuda":
         chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    # torchrun's store keeps the addresses of processes that died: each attempt has its own keys.
+    store, rank, _ = next(dist.rendezvous("env://"))
+    dist.init_process_group(
+        "nccl" if chosen.type == "cuda" else "gloo",
+        store=dist.PrefixStore(f"attempt {restarts}", store),
+        rank=rank,
+        world_size=count,
+    )
     try:
-        yield Processes(chosen, dist.get_rank(), count)
+        yield Processes(chosen, rank, count, restarts > 0)
     finally:
         dist.destroy_process_group()

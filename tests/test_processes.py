@@ -1,0 +1,111 @@
+"""Several processes train as one does, and a killed one does not end the run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).parent.parent
+EPOCHS = 2
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """A folder of noise in two classes: 40 and 41 to train on, so that of the last batch, one
+    picture, one process has none."""
+    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for name, darkest, count in (("dark", 0, 44), ("light", 120, 45)):
+        (folder / name).mkdir()
+        for i in range(count):  # of which a tenth is the test
+            pixels = rng.integers(darkest, darkest + 120, (32, 32, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+    return folder
+
+
+def start(pictures: Path, out: Path, processes: int = 1) -> subprocess.Popen:
+    """A training run in processes of their own, one thread each; it prints into log.txt."""
+    launcher = (
+        f"-m torch.distributed.run --standalone --nproc-per-node={processes} --max-restarts=1"
+    )
+    environment = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "XDG_CACHE_HOME": out.parent}
+    with (out.parent / "log.txt").open("w") as log:
+        return subprocess.Popen(
+            [
+                sys.executable, *(launcher.split() if processes > 1 else []), ROOT / "train.py",
+                "--image-folder", pictures, "--out", out, "--device", "cpu", "--precision", "fp32",
+                "--batch-size", "16", "--epochs", str(EPOCHS), "--dropout", "0", "--lr", "0.001",
+            ],
+            env=os.environ | environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+
+def finish(run: subprocess.Popen, out: Path) -> None:
+    """Wait until a run has ended, as it should."""
+    try:
+        run.wait(timeout=120)
+    finally:
+        run.kill()
+    assert run.returncode == 0, (out.parent / "log.txt").read_text()
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["finished"]
+    assert metrics["epochs"] == EPOCHS
+
+
+def largest_difference(a: Path, b: Path) -> float:
+    """Of the weights of two checkpoints."""
+    a_weights, b_weights = (load_file(folder / "model.safetensors") for folder in (a, b))
+    return max((a_weights[name] - b_weights[name]).abs().max().item() for name in a_weights)
+
+
+@pytest.fixture(scope="module")
+def out_of_two(pictures, tmp_path_factory) -> Path:
+    """The checkpoint folder of two undisturbed processes."""
+    out = tmp_path_factory.mktemp("two") / "out"
+    finish(start(pictures, out, processes=2), out)
+    return out
+
+
+def test_two_processes_train_as_one_does(pictures, out_of_two, tmp_path):
+    out = tmp_path / "out"
+    finish(start(pictures, out), out)
+    assert largest_difference(out, out_of_two) < 1e-5
+    assert (out / "history.csv").read_text().count("\n") == EPOCHS + 1
+
+
+def kill_a_worker(launcher: subprocess.Popen) -> None:
+    """Kill the first of the processes that torchrun has started, the one that writes."""
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text()
+    os.kill(int(children.split()[0]), signal.SIGKILL)
+
+
+def wait_until(happened: Callable[[], bool], run: subprocess.Popen) -> None:
+    while not happened():
+        assert run.poll() is None, "the run ended too early"
+        time.sleep(0.01)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_killed_worker_comes_back_from_the_last_checkpoint(pictures, out_of_two, tmp_path, epoch):
+    out, log = tmp_path / "out", tmp_path / "log.txt"
+    run = start(pictures, out, processes=2)
+    if epoch == 1:  # no checkpoint yet
+        wait_until(lambda: "Training on" in log.read_text(), run)
+    else:
+        wait_until((out / "metrics.json").exists, run)
+    time.sleep(0.1)  # into the epoch
+    kill_a_worker(run)
+    finish(run, out)
+    assert ("Going on after step 6 of 12" in log.read_text()) == (epoch == 2)
+    assert largest_difference(out, out_of_two) < 1e-6
