@@ -1,7 +1,6 @@
 """Train the network: `python train.py --device cuda`."""
 
 import argparse
-import os
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -70,9 +69,11 @@ def main(argv: list[str] | None = None) -> int:
     # Imported here: --help should not wait for torch.
     from dataclasses import replace
 
+    from cifar_torch import kernels
     from cifar_torch.data import load_cifar10, load_image_folder
     from cifar_torch.training import Stopped, train
 
+    kernels.prepare()
     try:
         recipe = get_recipe(args.recipe, **changes)
         if args.image_folder:
@@ -81,8 +82,6 @@ def main(argv: list[str] | None = None) -> int:
             data = load_cifar10(args.data)
         if args.origin:
             data = replace(data, origin=args.origin)
-        # torchrun starts a killed worker anew with the same arguments: it goes on by itself.
-        restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
         checkpoint = train(
             data,
             recipe,
@@ -90,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
             device=args.device,
             precision=args.precision,
             seed=args.seed,
-            resume=args.resume or restarted,
+            resume=args.resume,
         )
     except UserError as error:
         print(f"train.py: {error}", file=sys.stderr)

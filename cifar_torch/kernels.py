@@ -110,6 +110,16 @@ def relu_max_pool_(x: Tensor) -> Tensor:
     return pooled.view(x.dtype).permute(0, 3, 1, 2)
 
 
+def prepare() -> None:
+    """Settings of the process that make training on a CPU faster. Call it before the first work on
+    large tensors: PyTorch's threads take over how their maker treats denormals when they are made.
+
+    The momenta of dead units end as denormals, which cost a step several times as much.
+    """
+    keep_memory()
+    torch.set_flush_denormal(True)
+
+
 def keep_memory() -> None:
     """Let the C library keep what a step frees, instead of taking zeroed pages from the kernel at
     every step: a quarter faster at batch 256. Linux only; elsewhere nothing happens."""

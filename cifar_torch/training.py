@@ -118,8 +118,8 @@ def train(
     """
     with join_processes(device) as processes:
         trainer = Trainer(data, recipe, Path(out), processes, precision, seed, on_progress)
-        if resume:
-            trainer.resume()
+        if resume or processes.restarted:
+            trainer.resume(required=resume)
         with interruptions() as interrupted:
             return trainer.fit(interrupted)
 
@@ -145,8 +145,7 @@ class Trainer:
         self.processes, self.device = processes, processes.device
         self.on_progress, self.last_progress, self.last_curves = on_progress, 0.0, 0.0
         if self.device.type == "cpu":
-            kernels.keep_memory()
-            torch.set_flush_denormal(True)  # momenta of dead units become denormal, which is slow
+            kernels.prepare()
         self.dtype, why = choose_precision(precision, self.device)
         self.precision = PRECISION_NAMES[self.dtype]
         self.say(f"Training on {self.device} in {self.precision} ({why}).")
@@ -315,13 +314,18 @@ class Trainer:
             "precision": self.precision,
         }
 
-    def resume(self) -> None:
-        """Go on from the state in `out`. Raises UserError: there is none, or of another run."""
+    def resume(self, required: bool = True) -> None:
+        """Go on from the state in `out`, or from the start where none is there nor `required`.
+
+        Raises UserError: there is no state, or one of another run.
+        """
         run = self.run
         state: list[Any] = [None]
-        if self.processes.first:
+        if self.processes.first and (required or (self.out / STATE).exists()):
             state = [self.read_state()]
         self.processes.copy_object_from_first(state)
+        if state[0] is None:
+            return
         self.processes.copy_from_first(run.tensors().values())
         if not self.processes.first:
             run.sums.zero_()  # the first process has the sums of all
