@@ -36,7 +36,11 @@ def start(pictures: Path, out: Path, processes: int = 1) -> subprocess.Popen:
     launcher = (
         f"-m torch.distributed.run --standalone --nproc-per-node={processes} --max-restarts=1"
     )
-    environment = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "XDG_CACHE_HOME": out.parent}
+    environment = {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONUNBUFFERED": "1",
+        "XDG_CACHE_HOME": str(out.parent),
+    }
     with (out.parent / "log.txt").open("w") as log:
         return subprocess.Popen(
             [
