@@ -15,7 +15,7 @@ with a_sentence_on_error():
     classifiers = Classifiers(options.checkpoints, options.checkpoint)
     classifiers.get()  # a damaged checkpoint is known now, not when the first visitor comes
 
-with gr.Blocks(title="cifar-torch", analytics_enabled=False, delete_cache=(3600, 3600)) as demo:
+with gr.Blocks(title="cifar-torch", analytics_enabled=False, delete_cache=(600, 3600)) as demo:
     page = header(demo, classifiers)
     with gr.Tabs():
         with page.tab("classify"):
