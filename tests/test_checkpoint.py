@@ -1,9 +1,11 @@
 """Checkpoint folders: whole or not at all, never unpickled, and clear when damaged."""
 
 import json
+import math
 import pickle
 import threading
 
+import numpy as np
 import pytest
 import torch
 
@@ -168,3 +170,14 @@ def test_answers_are_sorted_probabilities(tmp_path):
         assert sum(values) == pytest.approx(1, abs=1e-6)
         assert values == pytest.approx(sorted(wanted.tolist(), reverse=True), abs=1e-5)
         assert answer.class_name == next(iter(answer.confidences)) == NAMES[int(wanted.argmax())]
+
+
+def test_unfamiliar_pictures_are_answered_none_with_their_runners_up(tmp_path):
+    torch.manual_seed(0)
+    model = CifarNet(num_classes=3)
+    config = {**model.settings(), "class_names": NAMES, "none_below": math.inf}
+    save_checkpoint(Checkpoint(model, config), tmp_path / "c")
+    pixels = np.zeros((2, 32, 32, 3), np.uint8)
+    for answer in Classifier.load(tmp_path / "c").classify_pixels(pixels):
+        assert answer.class_name is None
+        assert set(answer.confidences) == set(NAMES) and answer.confidence > 1 / 3

@@ -6,9 +6,13 @@ import pytest
 import torch
 
 from cifar_torch.evaluation import (
+    acceptance_threshold,
+    auroc,
     calibration_error,
+    energy,
     fit_temperature,
     measure,
+    measure_photos,
     predict_logits,
     reliability_bins,
     wilson_interval,
@@ -64,3 +68,36 @@ def test_logits_are_the_same_in_batches_without_dropout_and_mirrored():
     torch.testing.assert_close(
         predict_logits(model, images, mirror=True), both, rtol=1e-4, atol=1e-5
     )
+
+
+def test_energy_is_the_log_of_the_summed_exponentials():
+    logits = torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])
+    wanted = [math.log(sum(math.exp(v) for v in row)) for row in logits.tolist()]
+    assert energy(logits).tolist() == pytest.approx(wanted)
+    assert energy(logits, 2.0)[1].item() == pytest.approx(2 * math.log(3))
+
+
+def test_threshold_accepts_the_share_asked_for():
+    scores = torch.arange(1000.0)
+    threshold = acceptance_threshold(scores, 0.95)
+    assert (scores >= threshold).double().mean().item() == pytest.approx(0.95, abs=0.002)
+
+
+def test_auroc_counts_pairs_and_halves_ties():
+    assert auroc(torch.tensor([2.0, 3.0]), torch.tensor([1.0, 2.0])) == pytest.approx(3.5 / 4)
+
+
+def test_photographs_of_things_and_of_nothing_known():
+    logits = torch.tensor([[9.0, 0], [0, 9], [9, 0], [1, 0], [0, 8]])
+    labels = torch.tensor([0, 1, 1, -1, -1])  # right, right, wrong; none, none
+    test_logits = torch.tensor([[9.0, 0]] * 19 + [[5.0, 0]])
+    found = measure_photos(logits, labels, test_logits, temperature=1.0, none_below=4.0)
+    assert (found["known"], found["none"]) == (3, 2)
+    assert found["accuracy"] == found["answered_right"] == pytest.approx(2 / 3)
+    assert found["none_answered_none"] == 0.5
+    assert found["none_accepted_at_95"] == 0.0  # both score below nineteen in twenty
+    assert found["none_auroc"] == pytest.approx((19 * 2 + 1) / 40)
+    strict = measure_photos(logits, labels, test_logits, temperature=1.0, none_below=10.0)
+    assert strict["answered_right"] == 0 and strict["none_answered_none"] == 1
+    never = measure_photos(logits, labels, test_logits, temperature=1.0, none_below=None)
+    assert never["none_answered_none"] == 0
