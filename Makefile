@@ -1,6 +1,8 @@
 # Python 3.10 to 3.13 to build the virtual environment with; another one: make app PYTHON=python3.12
 PYTHON ?= python3
 VENV ?= .venv
+# Where the benchmarks' peers live, TensorFlow for one
+BENCH_VENV ?= .bench-venv
 # What goes to the program behind the command, as in: make app ARGS="--port 8000"
 ARGS ?=
 bin := $(VENV)/bin
@@ -13,7 +15,7 @@ help:
 	@echo "make check          look over format, style and types"
 	@echo "make bench          measure against the peers, one ratio a line"
 	@echo "make space DIR=...  write the folder that a Hugging Face Space needs"
-	@echo "make clean          remove the virtual environment"
+	@echo "make clean          remove the virtual environments"
 	@echo 'More for the program: ARGS="..."; another Python: PYTHON=python3.12'
 
 app: $(VENV)/.app
@@ -28,16 +30,15 @@ check: $(VENV)/.dev
 	$(bin)/ruff check .
 	$(bin)/mypy
 
-bench: $(VENV)/.dev
-	@for benchmark in benchmarks/*.py; do \
-		echo "$$benchmark"; $(bin)/python $$benchmark $(ARGS) || exit 1; \
-	done
+bench: $(BENCH_VENV)/.done $(VENV)/.app
+	$(BENCH_VENV)/bin/python benchmarks/run.py $(ARGS)
+	$(bin)/python benchmarks/serve.py $(ARGS)
 
 space:
 	@$(PYTHON) scripts/make_space.py "$(DIR)"
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(BENCH_VENV)
 
 $(VENV)/.app: requirements.txt | $(bin)/python
 	$(bin)/python -m pip install --disable-pip-version-check -r requirements.txt
@@ -47,7 +48,11 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.app
 	$(bin)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-$(bin)/python:
+$(BENCH_VENV)/.done: benchmarks/requirements.txt | $(BENCH_VENV)/bin/python
+	$(BENCH_VENV)/bin/python -m pip install --disable-pip-version-check -r benchmarks/requirements.txt
+	@touch $@
+
+$(VENV)/bin/python $(BENCH_VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 10) <= v <= (3, 13) and \
 		"cifar-torch needs Python 3.10 to 3.13, and $(PYTHON) is %d.%d; name another one: PYTHON=python3.12" % v)'
-	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+	@$(PYTHON) -m venv $(@:%/bin/python=%) || { rm -rf $(@:%/bin/python=%); exit 1; }

@@ -69,7 +69,6 @@ def test_its_settings_fit_its_requirements(space):
     assert values["sdk"] == "gradio"
     assert f"gradio[mcp]=={values['sdk_version']}" in requirements
     assert (space / values["app_file"]).is_file()
-    assert len(values["short_description"]) <= 60
     assert "# cifar-torch" in body
 
 

@@ -38,7 +38,9 @@ def read_options(arguments: list[str]) -> Options:
         description="Serve the web app. Every option can also be given as an environment variable, "
         "--port 8000 as CIFAR_TORCH_PORT=8000.",
     )
-    on_spaces = "SPACE_ID" in os.environ
+    host = EVERYWHERE if "SPACE_ID" in os.environ else LOOPBACK[0]
+    host = os.environ.get("GRADIO_SERVER_NAME", host)
+    port = os.environ.get("GRADIO_SERVER_PORT", "7860")
 
     def option(name: str, default: str | None, meta: str, help: str) -> None:
         parser.add_argument(name, default=_variable(name, default), metavar=meta, help=help)
@@ -48,8 +50,8 @@ def read_options(arguments: list[str]) -> Options:
 
     option("--checkpoint", None, "DIR", "checkpoint folder to answer with (default: the first)")
     option("--checkpoints", "checkpoints", "DIR", "folder of the checkpoints in the model menu")
-    option("--host", EVERYWHERE if on_spaces else LOOPBACK[0], "HOST", "address to listen on")
-    option("--port", "7860", "PORT", "port to listen on")
+    option("--host", host, "HOST", "address to listen on")
+    option("--port", port, "PORT", "port to listen on")
     switch("--share", "make a public link for 72 hours, through Gradio's servers")
     option("--auth", None, "USER:PASSWORD", "ask everybody for this name and password")
     switch("--allow-training", "let visitors train even where strangers can reach the page")
