@@ -67,10 +67,12 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         # The folder was replaced while it was read: read the new one.
 
 
-def _identity(folder: Path) -> int | None:
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Which folder stands there. The next folder but one gets the same inode, but a later time."""
     for _ in range(50):  # a writer is between its two renames for some microseconds
         try:
-            return folder.stat().st_ino
+            found = folder.stat()
+            return found.st_ino, found.st_mtime_ns
         except OSError:
             if not any(folder.parent.glob(f".{folder.name}.*")):
                 return None
