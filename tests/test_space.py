@@ -124,10 +124,11 @@ def clean_python(open_folder) -> Path:
     """
     folder = open_folder / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    names = {"base": folder, "platbase": folder}
-    packages = Path(sysconfig.get_path("purelib", "venv", vars=names))
-    (packages / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    ask = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    packages = subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip()
+    Path(packages, "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return python
 
 
 def as_ordinary_user(python: Path) -> list[str]:
