@@ -159,7 +159,7 @@ def test_test_images_can_be_drawn(visit):
         ("cat", 0.97, "en", "This is <strong>a cat</strong>."),
         ("cat", 0.7, "en", "This is probably <strong>a cat</strong>."),
         ("cat", 0.3, "vi", "Khó nói chắc. Phải chăng là <strong>một con mèo</strong>?"),
-        (None, 0.97, "en", "This is <strong>none of the ten</strong>."),
+        (None, 0.97, "en", "This is <strong>none of the 2</strong>."),
         ("<my> cat", 0.97, "en", "This is <strong>&lt;my&gt; cat</strong>."),
     ],
 )
@@ -170,6 +170,12 @@ def test_the_sentence_is_as_sure_as_the_network(class_name, confidence, language
     assert sentence in card
     assert Words(language).percent(confidence) in card
     assert Words(language).class_name("dog") in card
+
+
+def test_none_of_the_ten_is_said_in_words():
+    found = Answer(None, dict.fromkeys(CIFAR10_CLASSES, 0.1), np.zeros((32, 32, 3), np.uint8))
+    assert "none of the ten" in answer_card(found, Words("en"))
+    assert "không thuộc lớp nào trong mười lớp" in answer_card(found, Words("vi"))
 
 
 # ------------------------------------------------------------------------------------ languages
@@ -250,6 +256,8 @@ def test_numbers_are_written_as_the_language_writes_them():
     assert Words("vi").number(2915114) == "2.915.114"
     assert Words("en").number(-0.0001, 2) == "0.00"
     assert Words("en").number(-1.5, 1) == "\N{MINUS SIGN}1.5"
+    assert Words("en").confidence(0.99999) == ">\N{NO-BREAK SPACE}99.9%"
+    assert Words("vi").confidence(0.5) == "50,0%"
     assert Words("xx")("tab.classify") == "Classify"
 
 

@@ -97,19 +97,20 @@ def answer_card(found: Answer, words: Words) -> str:
 
 def _sentence(found: Answer, words: Words) -> str:
     if found.class_name is None:
-        return words("classify.none")
+        return words("classify.none", count=words.count(len(found.confidences)))
     sure = "sure" if found.confidence >= 0.9 else "likely" if found.confidence >= 0.5 else "unsure"
     return words(f"classify.{sure}", a=escape(words.a(found.class_name)))
 
 
 def _reason(found: Answer, words: Words) -> str:
-    first, second = list(found.confidences.items())[:2]
+    (first, share), (second, second_share) = list(found.confidences.items())[:2]
+    key = "reason" if second_share >= 0.0005 else "reason_alone"
     return words(
-        "classify.none_reason" if found.class_name is None else "classify.reason",
-        first=escape(words.class_name(first[0])),
-        first_share=words.percent(first[1]),
-        second=escape(words.class_name(second[0])),
-        second_share=words.percent(second[1]),
+        f"classify.none_{key}" if found.class_name is None else f"classify.{key}",
+        first=escape(words.class_name(first)),
+        first_share=escape(words.confidence(share)),
+        second=escape(words.class_name(second)),
+        second_share=words.confidence(second_share),
     )
 
 

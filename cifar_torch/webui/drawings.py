@@ -86,9 +86,9 @@ def convolution_steps(step: Convolution, shown: Mapping[int, str], words: Words)
     """Patch times kernel of the channels to be `shown`, by name, and how all of them add up."""
     sums = step.products.sum(dim=(1, 2))
     rows = "".join(
-        f'<div class="product"><span>{name}</span>{matrix(step.patch[c], words)}<b>×</b>'
-        f"{matrix(step.kernel[c], words)}<b>=</b>{matrix(step.products[c], words)}"
-        f"<span>{words('inside.sum', value=words.number(sums[c].item(), 3))}</span></div>"
+        f"<p>{words('inside.sum', name=name, value=words.number(sums[c].item(), 3))}</p>"
+        f'<div class="product">{matrix(step.patch[c], words)}<b>×</b>'
+        f"{matrix(step.kernel[c], words)}<b>=</b>{matrix(step.products[c], words)}</div>"
         for c, name in shown.items()
     )
     rest = sums.sum().item() - sum(sums[c].item() for c in shown)

@@ -53,7 +53,7 @@ def tab(page: Page, gradio_tab: gr.Tab, picture: Picture) -> None:
     words = Words()
     gr.HTML(label("inside.intro"), elem_classes="intro")
     with gr.Row(equal_height=False):
-        with gr.Column(scale=4, min_width=330):
+        with gr.Column(scale=4, min_width=390):
             cam = gr.HTML(elem_id="cam")
             wanted = gr.Dropdown(
                 _class_choices(first, words),
@@ -169,7 +169,9 @@ def _cam(view: View, wanted: str | None) -> tuple[Any, str]:
     label = view.classifier.class_names.index(name)
     heat = grad_cam(view.classifier.model, answer.pixels, label)
     named = escape(words.class_name(name))
-    caption = words("inside.cam", name=named, share=words.percent(answer.confidences[name]))
+    caption = words(
+        "inside.cam", name=named, share=escape(words.confidence(answer.confidences[name]))
+    )
     seen = _figure(answer.pixels, words("classify.seen"), words("classify.seen_alt"))
     lit = _figure(overlay(answer.pixels, heat), caption, words("inside.cam_alt", name=named))
     menu = gr.update(choices=_class_choices(view.classifier, words), value=name)
@@ -190,7 +192,7 @@ def _figure(picture: np.ndarray, caption: str, alt: str) -> str:
 def _layer_choices(classifier: Classifier, words: Words) -> list[tuple[str, str]]:
     """The report's table, a row a choice."""
     return [
-        (f"{x.name:<15} {_shape(x.shape):>13} {words.number(x.parameters):>10}", x.name)
+        (f"{x.name:<15} {_shape(x.shape):>12} {words.number(x.parameters):>10}", x.name)
         for x in layers(classifier.model)
     ]
 

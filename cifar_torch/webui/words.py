@@ -39,6 +39,10 @@ class Words:
         """The class as it stands in a sentence: «a cat», «một con mèo»."""
         return TEXTS[self.language].get(f"a.{name}", name)
 
+    def count(self, number: int) -> str:
+        """The number of classes: «ten», and in digits where it is another."""
+        return TEXTS[self.language].get(f"count.{number}", str(number))
+
     def number(self, value: float, digits: int = 0) -> str:
         """1,563.2 in English, 1.563,2 in Vietnamese; a true minus, and none before a zero."""
         text = f"{round(value, digits) + 0.0:,.{digits}f}".replace("-", "\N{MINUS SIGN}")
@@ -46,6 +50,10 @@ class Words:
 
     def percent(self, share: float, digits: int = 1) -> str:
         return f"{self.number(100 * share, digits)}%"
+
+    def confidence(self, share: float) -> str:
+        """As a percentage, but never as certainty."""
+        return f">\N{NO-BREAK SPACE}{self.percent(0.999)}" if share > 0.9995 else self.percent(share)
 
     def section(self, prefix: str) -> dict[str, str]:
         """All texts whose key starts with `prefix` and a dot, by the rest of the key."""
