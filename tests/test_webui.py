@@ -546,5 +546,6 @@ def test_training_is_off_wherever_strangers_can_reach_the_page(monkeypatch):
     assert not read_options(["--host", "0.0.0.0"]).training
     assert read_options(["--host", "0.0.0.0", "--allow-training"]).training
     monkeypatch.setenv("SPACE_ID", "somebody/space")
+    monkeypatch.setenv("GRADIO_SERVER_PORT", "7000")
     options = read_options([])
-    assert (options.host, options.training) == ("0.0.0.0", False)
+    assert (options.host, options.port, options.training) == ("0.0.0.0", 7000, False)

@@ -53,7 +53,9 @@ class Words:
 
     def confidence(self, share: float) -> str:
         """As a percentage, but never as certainty."""
-        return f">\N{NO-BREAK SPACE}{self.percent(0.999)}" if share > 0.9995 else self.percent(share)
+        return (
+            f">\N{NO-BREAK SPACE}{self.percent(0.999)}" if share > 0.9995 else self.percent(share)
+        )
 
     def section(self, prefix: str) -> dict[str, str]:
         """All texts whose key starts with `prefix` and a dot, by the rest of the key."""
