@@ -31,8 +31,8 @@ check: $(VENV)/.dev
 	$(bin)/mypy
 
 bench: $(BENCH_VENV)/.done $(VENV)/.app
-	$(BENCH_VENV)/bin/python benchmarks/run.py $(ARGS)
-	$(bin)/python benchmarks/serve.py $(ARGS)
+	$(BENCH_VENV)/bin/python benchmarks/run.py $(if $(QUICK),--quick) $(ARGS)
+	$(if $(QUICK),,$(bin)/python benchmarks/serve.py)
 
 space:
 	@$(PYTHON) scripts/make_space.py "$(DIR)"

@@ -90,8 +90,8 @@ RECIPES = {
         Recipe(
             name="fast",
             epochs=3,
-            batch_size=64,
-            lr=0.04,
+            batch_size=96,
+            lr=0.06,
             nesterov=True,
             weight_decay=5e-4,
             decay="one-cycle",

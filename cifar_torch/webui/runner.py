@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
+from cifar_torch import kernels
 from cifar_torch.data import Data, load_image_folder
 from cifar_torch.errors import UserError
 from cifar_torch.images import EXTENSIONS
@@ -76,6 +77,7 @@ class Runner:
     def _run(self, name: str, recipe: Recipe, load: Callable[[], Data]) -> None:
         from cifar_torch.training import Stopped, train  # here: it draws, and matplotlib is slow
 
+        kernels.prepare()
         try:
             data = load()
             if not self._stop.is_set():
