@@ -196,6 +196,25 @@ def test_the_switch_keeps_the_picture_and_its_answer(visit):
 
 
 @browser_test
+@pytest.mark.parametrize(
+    ("tab", "text"),
+    [
+        ("inside", "tích chập và ReLU"),
+        ("results", "Độ chính xác theo lớp"),
+        ("train", "Chưa huấn luyện mô hình nào"),
+        ("code", "Dòng lệnh"),
+    ],
+)
+def test_the_switch_reaches_the_open_tab(visit, tab, text):
+    page = visit("en")
+    open_tab(page, tab)
+    page.locator(CONTENT[tab]).first.wait_for()
+    page.get_by_text("Tiếng Việt").click()
+    page.get_by_text(text).first.wait_for()
+    assert page.locator("[data-testid=toast-text]").count() == 0
+
+
+@browser_test
 def test_the_address_can_ask_for_a_language(visit):
     page = visit("en", path="?lang=vi")
     page.get_by_role("tab", name="Nhận dạng").wait_for()

@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from cifar_torch.webui.page import Page, told
+from cifar_torch.webui.page import PRIVATE, QUIET, Page, told
 from cifar_torch.webui.upload import Picture
 from cifar_torch.webui.words import Words
 
@@ -31,7 +31,8 @@ def tab(page: Page, gradio_tab: gr.Tab, picture: Picture, mcp: bool) -> None:
             return page.classifiers.get(model or None).classify(image).confidences
 
     text = gr.Markdown(elem_id="calls")
-    page.on_view(gradio_tab, calls, [page.language], [text])
+    page.opened(gradio_tab).then(calls, page.language, text, **PRIVATE)
+    page.language.change(calls, page.language, text, **QUIET)
     model = gr.Textbox("", visible=False)
     confidences = gr.Label(visible=False)
     gr.on([], classify, [picture, model], confidences, api_name="classify")

@@ -85,6 +85,10 @@ class Page:
                 component.unrender()
                 component.render()
 
+    def opened(self, tab: gr.Tab) -> gr.events.Dependency:
+        """The event that the visitor has opened the tab."""
+        return tab.select(lambda: tab.id, outputs=self.open_tab, queue=False, **PRIVATE)
+
     def on_view(
         self,
         tab: gr.Tab,
@@ -98,8 +102,7 @@ class Page:
         def show_if_open(open_tab: str, *values: Any) -> Any:
             return show(*values) if open_tab == tab.id else gr.skip()
 
-        opened = tab.select(lambda: tab.id, outputs=self.open_tab, queue=False, **PRIVATE)
-        opened.then(show, inputs, outputs, **PRIVATE)
+        self.opened(tab).then(show, inputs, outputs, **PRIVATE)
         gr.on(
             [self.model.change, self.language.change],
             show_if_open,
