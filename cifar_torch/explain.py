@@ -1,6 +1,6 @@
 """What happens inside the network for one picture: its feature maps, one convolution, Grad-CAM."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -10,21 +10,12 @@ from torch import Tensor, nn
 
 from cifar_torch.images import IMAGE_SIZE
 from cifar_torch.model import CifarNet
+from cifar_torch.summary import LayerRow, layer_rows
 
 Kind = Literal["convolution", "dropout", "max_pooling", "flatten", "dense", "softmax"]
 
 INPUT = "input"
 LAST_CONVOLUTION = "conv2d_5"
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A row of the report's table. `shape` has the channels last, as Keras prints it."""
-
-    name: str
-    kind: Kind
-    shape: tuple[int, ...]
-    parameters: int
 
 
 @dataclass(frozen=True)
@@ -53,18 +44,9 @@ class Convolution:
         return max(0.0, self.total)
 
 
-def layers(model: CifarNet) -> list[Layer]:
-    """Every layer in order, with its output shape and number of parameters."""
-    outputs = layer_outputs(model, np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8))
-    return [
-        Layer(
-            name,
-            _kind(model, name),
-            tuple(outputs[name].movedim(0, -1).shape),
-            sum(p.numel() for p in layer.parameters()),
-        )
-        for name, layer in model.layers.named_children()
-    ]
+def layers(model: CifarNet) -> list[LayerRow]:
+    """The rows of the report's table, with what each layer does as its kind."""
+    return [replace(row, kind=_kind(model, row.name)) for row in layer_rows(model)]
 
 
 @torch.inference_mode()

@@ -32,7 +32,9 @@ def layer_rows(model: CifarNet) -> list[LayerRow]:
     from torchinfo import summary  # here: only tables need it
 
     size = (1, 3, IMAGE_SIZE, IMAGE_SIZE)
-    info = summary(model.layers, input_size=size, device="cpu", mode="eval", verbose=0)
+    # A network of its own: torchinfo hooks into the one it looks at, and others may be using this.
+    layers = CifarNet(**model.settings()).layers
+    info = summary(layers, input_size=size, device="cpu", mode="eval", verbose=0)
     return [
         LayerRow(
             layer.var_name,

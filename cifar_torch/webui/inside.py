@@ -13,7 +13,6 @@ from torch import Tensor
 from cifar_torch.classifier import Answer, Classifier
 from cifar_torch.explain import (
     INPUT,
-    Layer,
     convolution_at,
     grad_cam,
     inputs_of,
@@ -21,6 +20,7 @@ from cifar_torch.explain import (
     layers,
     window_at,
 )
+from cifar_torch.summary import LayerRow
 from cifar_torch.webui import drawings
 from cifar_torch.webui.classify import TILE_CLICK, shipped
 from cifar_torch.webui.page import QUIET, Page, get_classifier, told
@@ -76,8 +76,6 @@ def tab(page: Page, gradio_tab: gr.Tab, picture: Picture) -> None:
             steps = gr.HTML(elem_id="steps", js_on_load=PLACE_CLICK)
     channel = gr.State(None)  # None: the strongest one
 
-    channel = gr.State(None)  # None: the strongest one
-
     looked_at = [page.model, page.language, picture]
     place = [layer, channel, row, column]
     shown_steps = (functools.partial(_show_steps, page), [*looked_at, *place], steps)
@@ -118,7 +116,7 @@ class View:
     words: Words
 
     @property
-    def layers(self) -> dict[str, Layer]:
+    def layers(self) -> dict[str, LayerRow]:
         return {layer.name: layer for layer in layers(self.classifier.model)}
 
 
@@ -214,7 +212,7 @@ def _layer(view: View, name: str, channel: int | None, row: int, column: int) ->
     return _detail(view, layer, channel), _steps(view, name, channel, row, column), *sliders
 
 
-def _detail(view: View, layer: Layer, channel: int | None) -> str:
+def _detail(view: View, layer: LayerRow, channel: int | None) -> str:
     words, values = view.words, view.outputs[layer.name]
     before = view.outputs[inputs_of(view.classifier.model, layer.name)]
     if layer.kind == "softmax":
