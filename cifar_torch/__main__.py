@@ -80,6 +80,7 @@ def predict(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     from cifar_torch import figures
+    from cifar_torch.card import write_card
     from cifar_torch.checkpoint import METRICS, changed_folder, write_json
     from cifar_torch.classifier import Classifier
     from cifar_torch.data import load_cifar10, load_photos, load_test_images
@@ -110,8 +111,10 @@ def evaluate(args: argparse.Namespace) -> int:
     if args.save:
         out = args.checkpoint
         with changed_folder(out) as new:
-            write_json(new / METRICS, {**classifier.checkpoint.metrics, **metrics})
+            classifier.checkpoint.metrics |= metrics
+            write_json(new / METRICS, classifier.checkpoint.metrics)
             draw(new)
+            write_card(classifier.checkpoint, new)
     else:
         out = args.out or Path("runs/evaluation") / args.checkpoint.resolve().name
         draw(out)

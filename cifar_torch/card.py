@@ -8,39 +8,67 @@ from cifar_torch.checkpoint import Checkpoint
 CARD = "README.md"
 
 
+FIGURES = {
+    "curves.png": "accuracy and loss by epoch",
+    "confusion.png": "which class is taken for which",
+    "reliability.png": "confidence against the share that is right",
+}
+
+
 def write_card(checkpoint: Checkpoint, folder: Path) -> None:
-    (folder / CARD).write_text(model_card(checkpoint), "utf-8")
+    """Write the card into a checkpoint folder, showing the figures that are in it."""
+    figures = [f"![{title}]({name})" for name, title in FIGURES.items() if (folder / name).exists()]
+    (folder / CARD).write_text(model_card(checkpoint) + "\n".join(["", *figures, ""]), "utf-8")
 
 
 def model_card(checkpoint: Checkpoint) -> str:
-    """The card's text, from the checkpoint's config and metrics alone."""
+    """The card's text, from the checkpoint's config and metrics alone. What only a person can say
+    of a checkpoint stands in its config as `notes`."""
     config, metrics = checkpoint.config, checkpoint.metrics
-    recipe, data = config["recipe"], config["data"]
-    title = f"CifarNet, recipe {recipe['name']}"
+    classes, names = config["num_classes"], ", ".join(config["class_names"])
     parts = [
         _front_matter(config, metrics),
-        f"# {title}\n\n"
-        "The small convolutional network of a Keras tutorial (Conv-Dropout-Conv-Pool x3, dense "
-        f"1024/512/{config['num_classes']}; max-norm 3), trained with "
-        "cifar-torch. It takes a 32x32 RGB picture and says which of "
-        f"{config['num_classes']} classes it shows: {', '.join(config['class_names'])}.",
-        _results(metrics, data) if metrics.get("finished") else "This run has not ended yet.",
+        f"# CifarNet, recipe {config['recipe']['name']}",
+        f"The small convolutional network of a Keras tutorial (Conv-Dropout-Conv-Pool x3, dense "
+        f"1024/512/{classes}, max-norm 3), trained with cifar-torch. It takes a 32x32 RGB picture "
+        f"and says which of {classes} classes it shows: {names}.",
+        config.get("notes", ""),
+        _results(metrics) if metrics.get("finished") else "This run has not ended yet.",
+        _photos(metrics["photos"]) if "photos" in metrics else "",
+        _training(config, metrics),
+        _limits(config),
+        "## Use\n\n```python\nfrom cifar_torch.classifier import Classifier\n\n"
+        'print(Classifier.load("this folder").classify("photo.jpg"))\n```',
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _training(config: dict[str, Any], metrics: dict[str, Any]) -> str:
+    data, recipe = config["data"], config["recipe"]
+    knobs = ", ".join(f"{knob} {value}" for knob, value in recipe.items() if knob != "name")
+    return (
         f"## Training\n\n"
         f"- Data: {data['origin']}; {data['train_images']:,} images to train on, "
         f"{data['held_out_images']:,} held out of training, {data['test_images']:,} to test on.\n"
-        f"- Recipe: {', '.join(f'{k} {v}' for k, v in recipe.items() if k != 'name')}.\n"
-        f"- Seed {config['seed']}, {config['precision']}, on {config['hardware']}, "
-        f"{metrics['epochs']} epochs in {metrics['seconds']:,.0f} s "
-        f"(PyTorch {config['versions']['torch']}).",
-        "## Limits\n\n"
-        "It answers with one of its classes for every picture, also for people, drawings and text, "
-        "none of which it knows. It saw small, centred pictures only. Not for any decision about a "
-        "person, nor where a mistake does harm.",
-        "## Use\n\n```python\nfrom cifar_torch.classifier import Classifier\n\n"
-        'print(Classifier.load("this folder").classify("photo.jpg"))\n```',
-        "![training curves](curves.png)" if checkpoint.history else "",
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+        f"- Command: `python train.py --recipe {recipe['name']} --seed {config['seed']}`.\n"
+        f"- Recipe: {knobs}.\n"
+        f"- {config['precision']} on {config['hardware']}; {metrics['epochs']} epochs in "
+        f"{metrics['seconds']:,.0f} s; PyTorch {config['versions']['torch']}."
+    )
+
+
+def _limits(config: dict[str, Any]) -> str:
+    answers = (
+        "It says «none of these» of pictures that look unlike its training images, and misses many "
+        "of them: people, drawings and text too can get a class."
+        if config.get("none_below") is not None
+        else "It answers with one of its classes for every picture, also for people, drawings and "
+        "text, of which it knows nothing."
+    )
+    return (
+        f"## Limits\n\n{answers} It was trained on small pictures filled by one thing. It is not "
+        "for decisions about people, nor for anything where a mistake does harm."
+    )
 
 
 def _front_matter(config: dict[str, Any], metrics: dict[str, Any]) -> str:
@@ -64,14 +92,25 @@ def _front_matter(config: dict[str, Any], metrics: dict[str, Any]) -> str:
     return "\n".join([*lines, "---"])
 
 
-def _results(metrics: dict[str, Any], data: dict[str, Any]) -> str:
+def _results(metrics: dict[str, Any]) -> str:
     low, high = metrics["accuracy_ci95"]
     rows = "\n".join(f"| {name} | {share:.1%} |" for name, share in metrics["by_class"].items())
     return (
-        f"## Results\n\nOn the {data['test_images']:,} test images: accuracy "
+        f"## Results\n\nOn {metrics['images']:,} test images: accuracy "
         f"**{metrics['accuracy']:.2%}** (95% interval {low:.2%} to {high:.2%}), cross-entropy "
         f"{metrics['loss']:.3f}, calibration error (ECE, 15 bins) {metrics['ece']:.1%}.\n\n"
         f"| class | accuracy |\n|---|---|\n{rows}\n\n{_confusions(metrics)}"
+    )
+
+
+def _photos(photos: dict[str, Any]) -> str:
+    low, high = photos["accuracy_ci95"]
+    return (
+        f"On {photos['known']} ordinary photographs of things it knows: {photos['accuracy']:.1%} "
+        f"get their class (95% interval {low:.1%} to {high:.1%}). On {photos['none']} of things it "
+        f"does not know: {photos['none_answered_none']:.1%} are answered «none of these»; AUROC against "
+        f"the test images {photos['none_auroc']:.2f}; {photos['none_accepted_at_95']:.0%} would be "
+        "accepted at a threshold that accepts 95% of the test images."
     )
 
 

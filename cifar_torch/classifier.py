@@ -97,11 +97,11 @@ class Classifiers:
     def get(self, name: str | None = None) -> Classifier:
         """The classifier of that name, or the first; read again where its folder was replaced."""
         name = name or self.names()[0]
-        if name not in self.names():
+        folder = self._folder(name)
+        if folder not in self._loaded and name not in self.names():
             raise UserError(
                 f"there is no checkpoint {name!r}; there are: {', '.join(self.names())}."
             )
-        folder = self._folder(name)
         with self._lock:
             version = folder.stat().st_mtime_ns if folder.exists() else 0
             known = self._loaded.get(folder)

@@ -294,10 +294,10 @@ class Trainer:
     def save_extras(self, folder: Path, checkpoint: Checkpoint) -> None:
         run, finished = self.run, checkpoint.metrics["finished"]
         due = time.perf_counter() - self.last_curves >= CURVES_EVERY
-        write_card(checkpoint, folder)
         if run.history and (finished or due):
             save_figure(curves(run.history), folder / "curves.png")
             self.last_curves = time.perf_counter()
+        write_card(checkpoint, folder)
         if not finished:
             state = {"step": run.step, "seconds": run.seconds, "history": run.history}
             meta = {"run": json.dumps(state), "settings": json.dumps(self.settings())}
