@@ -108,8 +108,8 @@ def _photos(photos: dict[str, Any]) -> str:
     return (
         f"On {photos['known']} ordinary photographs of things it knows: {photos['accuracy']:.1%} "
         f"get their class (95% interval {low:.1%} to {high:.1%}). On {photos['none']} of things it "
-        f"does not know: {photos['none_answered_none']:.1%} are answered «none of these»; AUROC against "
-        f"the test images {photos['none_auroc']:.2f}; {photos['none_accepted_at_95']:.0%} would be "
+        f"does not know: {photos['none_answered_none']:.1%} are answered «none of these»; AUROC "
+        f"against the test images {photos['none_auroc']:.2f}; {photos['none_accepted_at_95']:.0%} would be "
         "accepted at a threshold that accepts 95% of the test images."
     )
 
