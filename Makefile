@@ -31,8 +31,8 @@ check: $(VENV)/.dev
 	$(bin)/mypy
 
 bench: $(BENCH_VENV)/.done $(VENV)/.app
-	$(BENCH_VENV)/bin/python benchmarks/run.py $(if $(QUICK),--quick) $(ARGS)
-	$(if $(QUICK),,$(bin)/python benchmarks/serve.py)
+	$(BENCH_VENV)/bin/python benchmarks/run.py $(if $(QUICK),--quick) $(ARGS); status=$$?; \
+	$(if $(QUICK),true,$(bin)/python benchmarks/serve.py) && exit $$status
 
 space:
 	@$(PYTHON) scripts/make_space.py "$(DIR)"
@@ -48,7 +48,7 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.app
 	$(bin)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-$(BENCH_VENV)/.done: benchmarks/requirements.txt | $(BENCH_VENV)/bin/python
+$(BENCH_VENV)/.done: benchmarks/requirements.txt requirements.txt | $(BENCH_VENV)/bin/python
 	$(BENCH_VENV)/bin/python -m pip install --disable-pip-version-check -r benchmarks/requirements.txt
 	@touch $@
 

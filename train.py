@@ -1,8 +1,10 @@
 """Train the network: `python train.py --device cuda`."""
 
 import argparse
+import os
+import shlex
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from cifar_torch.errors import UserError
@@ -20,7 +22,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--recipe", default="report", choices=RECIPES, help="default: report")
     p.add_argument("--out", type=Path, help="checkpoint folder to write (default: runs/RECIPE)")
     p.add_argument("--resume", action="store_true", help="go on with the unfinished run in --out")
-    p.add_argument("--seed", type=int, default=0, help="of weights, order and dropout (default: 0)")
+    p.add_argument(
+        "--seed",
+        type=_seed,
+        default=0,
+        metavar="N",
+        help="of weights, order and dropout (default: 0)",
+    )
     run = p.add_argument_group("where")
     run.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     run.add_argument(
@@ -50,6 +58,12 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def _seed(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 2**31):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2147483647")
+    return int(text)
+
+
 def _add_knob(group: argparse._ArgumentGroup, field) -> None:
     flag, default = "--" + field.name.replace("_", "-"), field.default
     text = f"{field.metadata['help']} (default: {default})".replace("%", "%%")
@@ -63,28 +77,28 @@ def _add_knob(group: argparse._ArgumentGroup, field) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
+    """Exit codes: 0 done, 2 a mistake, 130 stopped by Ctrl-C."""
+    arguments = sys.argv[1:] if argv is None else argv
+    args = parser().parse_args(arguments)
     changes = {f.name: getattr(args, f.name) for f in fields(Recipe) if f.name != "name"}
     out = args.out or Path("runs") / args.recipe
     # Imported here: --help should not wait for torch.
-    from dataclasses import replace
-
     from cifar_torch import kernels
-    from cifar_torch.data import load_cifar10, load_image_folder
+    from cifar_torch.data import Data, load_cifar10, load_image_folder
     from cifar_torch.training import Stopped, train
 
-    kernels.prepare()
-    try:
-        recipe = get_recipe(args.recipe, **changes)
+    def load() -> Data:
         if args.image_folder:
             data = load_image_folder(args.image_folder, strict=args.strict)
         else:
             data = load_cifar10(args.data)
-        if args.origin:
-            data = replace(data, origin=args.origin)
+        return replace(data, origin=args.origin) if args.origin else data
+
+    kernels.prepare()
+    try:
         checkpoint = train(
-            data,
-            recipe,
+            load,
+            get_recipe(args.recipe, **changes),
             out,
             device=args.device,
             precision=args.precision,
@@ -95,8 +109,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
     except Stopped as stopped:
-        again = " ".join([*(argv or sys.argv[1:]), *([] if args.resume else ["--resume"])])
-        print(f"{stopped} Go on with:\n  python train.py {again}", file=sys.stderr)
+        again = shlex.join([*arguments, *([] if args.resume else ["--resume"])])
+        if os.environ.get("RANK", "0") == "0":
+            print(f"{stopped} Go on with:\n  python train.py {again}", file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
         return 130
     if checkpoint:
         print(f"Saved in {out}.\nAccuracy: {checkpoint.metrics['accuracy']:.2%}")

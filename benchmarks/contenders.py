@@ -224,14 +224,14 @@ class Project:
         nowhere, processes = Path(os.devnull), Processes(torch.device("cpu"))
         trainer = Trainer(self._data(images), recipe, nowhere, processes, precision, 0, None)
         run = trainer.run
-        trainer.step = make_step(run.weights, run.optimizer, recipe, trainer.dtype, processes)
+        trainer.take_step = make_step(run.weights, run.optimizer, recipe, trainer.dtype, processes)
         return trainer
 
     def train(self, precision: str, batch: int, images: int) -> float:
         """Images a second of one epoch of recipe report."""
         trainer = self.trainer(precision, batch, images)
         trainer.run.seconds = 0.0
-        trainer.train_epoch(trainer.run.step // trainer.steps, lambda: False)
+        trainer.train_epoch(trainer.run.step // trainer.take_steps, lambda: False)
         return images / trainer.run.seconds
 
     def memory(self, epochs: int, images: int) -> list[float]:

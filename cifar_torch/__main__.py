@@ -158,6 +158,8 @@ def describe_photos(photos: dict[str, Any]) -> str:
 
 
 def summary(args: argparse.Namespace) -> int:
+    if args.num_classes < 2:
+        raise UserError("--num-classes must be at least 2.")
     from cifar_torch.model import CifarNet
     from cifar_torch.summary import summary_table
 

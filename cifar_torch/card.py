@@ -1,5 +1,6 @@
 """The model card of a checkpoint: README.md in the Hugging Face Hub's format."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def model_card(checkpoint: Checkpoint) -> str:
         _front_matter(config, metrics),
         f"# CifarNet, recipe {config['recipe']['name']}",
         f"The small convolutional network of a Keras tutorial (Conv-Dropout-Conv-Pool x3, dense "
-        f"1024/512/{classes}, max-norm 3), trained with cifar-torch. It takes a 32x32 RGB picture "
+        f"1024/512/{classes}), trained with cifar-torch. It takes a 32x32 RGB picture "
         f"and says which of {classes} classes it shows: {names}.",
         config.get("notes", ""),
         _results(metrics) if metrics.get("finished") else "This run has not ended yet.",
@@ -86,7 +87,7 @@ def _front_matter(config: dict[str, Any], metrics: dict[str, Any]) -> str:
             f"- name: CifarNet {config['recipe']['name']}",
             "  results:",
             "  - task: {type: image-classification}",
-            f"    dataset: {{name: '{config['data']['origin']}', type: cifar10, split: test}}",
+            f"    dataset: {{name: {json.dumps(config['data']['origin'])}, type: image-folder}}",
             f"    metrics: [{{type: accuracy, value: {metrics['accuracy']}}}]",
         ]
     return "\n".join([*lines, "---"])
@@ -107,10 +108,11 @@ def _photos(photos: dict[str, Any]) -> str:
     low, high = photos["accuracy_ci95"]
     return (
         f"On {photos['known']} ordinary photographs of things it knows: {photos['accuracy']:.1%} "
-        f"get their class (95% interval {low:.1%} to {high:.1%}). On {photos['none']} of things it "
-        f"does not know: {photos['none_answered_none']:.1%} are answered «none of these»; AUROC "
-        f"against the test images {photos['none_auroc']:.2f}; {photos['none_accepted_at_95']:.0%} would be "
-        "accepted at a threshold that accepts 95% of the test images."
+        f"get their class (95% interval {low:.1%} to {high:.1%}).\n\n"
+        f"On {photos['none']} of things it does not know: {photos['none_answered_none']:.1%} are "
+        f"answered «none of these»; AUROC against the test images {photos['none_auroc']:.2f}; "
+        f"{photos['none_accepted_at_95']:.0%} would be accepted at a threshold that accepts 95% of "
+        "the test images."
     )
 
 

@@ -45,7 +45,11 @@ class Checkpoint:
 
     @property
     def title(self) -> str:
-        return self.folder.name if self.folder else self.config.get("recipe", {}).get("name", "")
+        return (
+            self.folder.resolve().name
+            if self.folder
+            else self.config.get("recipe", {}).get("name", "")
+        )
 
 
 def load_checkpoint(folder: str | Path) -> Checkpoint:
@@ -55,19 +59,19 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     """
     folder = Path(folder)
     while True:
-        before = _identity(folder)
+        before = folder_identity(folder)
         try:
             checkpoint = _read(folder)
         except UserError:
-            if _identity(folder) == before:
+            if folder_identity(folder) == before:
                 raise
         else:
-            if _identity(folder) == before:
+            if folder_identity(folder) == before:
                 return checkpoint
         # The folder was replaced while it was read: read the new one.
 
 
-def _identity(folder: Path) -> tuple[int, int] | None:
+def folder_identity(folder: Path) -> tuple[int, int] | None:
     """Which folder stands there. The next folder but one gets the same inode, but a later time."""
     for _ in range(50):  # a writer is between its two renames for some microseconds
         try:
@@ -160,9 +164,10 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
     If the writing fails, `folder` stays as it was. Raises UserError where it cannot be written.
     """
     folder = Path(os.path.abspath(folder))
-    new = folder.with_name(f".{folder.name}.new-{os.getpid()}")
-    old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
+    new, old = _beside(folder, "new"), _beside(folder, "old")
     try:
+        for left_over in (new, old):  # by a writer that was killed
+            shutil.rmtree(left_over, ignore_errors=True)
         new.mkdir(parents=True)
         yield new
         if folder.exists():
@@ -173,6 +178,18 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def recover_folder(folder: Path) -> None:
+    """Put a folder back whose writer was killed between its two renames."""
+    folder = Path(os.path.abspath(folder))
+    old = _beside(folder, "old")
+    if old.exists() and not folder.exists():
+        os.rename(old, folder)
+
+
+def _beside(folder: Path, role: str) -> Path:
+    return folder.with_name(f".{folder.name}.{role}")
 
 
 @contextmanager

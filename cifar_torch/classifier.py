@@ -9,7 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cifar_torch.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, read_metrics
+from cifar_torch.checkpoint import (
+    Checkpoint,
+    folder_identity,
+    list_checkpoints,
+    load_checkpoint,
+    read_metrics,
+)
 from cifar_torch.errors import UserError
 from cifar_torch.evaluation import energy, predict_logits
 from cifar_torch.images import ImageSource, open_image, to_pixels
@@ -84,7 +90,7 @@ class Classifiers:
         """`default` is a checkpoint folder, which may lie elsewhere. Raises UserError."""
         self.folder = Path(folder)
         self._extra = {Path(default).resolve().name: Path(default)} if default else {}
-        self._loaded: dict[Path, tuple[int, Classifier]] = {}
+        self._loaded: dict[Path, tuple[object, Classifier]] = {}
         self._lock = threading.Lock()
         if not self.names():
             raise UserError(f"there is no checkpoint in {self.folder}; train.py makes one.")
@@ -98,12 +104,12 @@ class Classifiers:
         """The classifier of that name, or the first; read again where its folder was replaced."""
         name = name or self.names()[0]
         folder = self._folder(name)
-        if folder not in self._loaded and name not in self.names():
+        version = folder_identity(folder)
+        if folder not in self._loaded and (version is None or name not in self.names()):
             raise UserError(
                 f"there is no checkpoint {name!r}; there are: {', '.join(self.names())}."
             )
         with self._lock:
-            version = folder.stat().st_mtime_ns if folder.exists() else 0
             known = self._loaded.get(folder)
             if known is None or known[0] != version:
                 known = self._loaded[folder] = (version, Classifier.load(folder))

@@ -6,7 +6,7 @@ import os
 import sys
 import urllib.error
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -69,18 +69,13 @@ class Data:
         std = (shares @ values**2 - mean**2).sqrt().clamp(min=1e-3)
         return [round(v, 4) for v in mean.tolist()], [round(v, 4) for v in std.tolist()]
 
-    def first(self, count: int) -> "Data":
-        """The same data with only a fixed random `count` of the training images."""
-        order = torch.randperm(len(self.train), generator=_split_generator())
-        return replace(self, train=self.train[order[:count]])
-
 
 def _split_generator() -> torch.Generator:
     return torch.Generator().manual_seed(SPLIT_SEED)
 
 
 def _fixed_split(count: int, share: float) -> tuple[Tensor, Tensor]:
-    held = max(1, round(count * share))
+    held = min(max(1, round(count * share)), count - 1)
     order = torch.randperm(count, generator=_split_generator())
     return order[held:].sort().values, order[:held].sort().values
 
@@ -137,7 +132,11 @@ def load_image_folder(folder: str | Path, strict: bool = False, cache: Path | No
     skipped and counted, or an error with `strict`. Raises UserError.
     """
     folder = Path(folder)
-    if (folder / "train").is_dir() and (folder / "test").is_dir():
+    has_train, has_test = ((folder / name).is_dir() for name in ("train", "test"))
+    if has_train != has_test:
+        missing = "test" if has_train else "train"
+        raise UserError(f"{folder} has no {missing}/; give it one, or name the other one directly.")
+    if has_train:
         train, names, skipped = _load_split(folder / "train", strict, cache)
         test, _, more = _load_split(folder / "test", strict, cache, names)
         skipped += more
@@ -285,7 +284,7 @@ def _fingerprint(folder: Path, files: list[tuple[str, int]], names: tuple[str, .
     """Changes when an image is added, removed, renamed, moved, resized or written anew."""
     digest = hashlib.sha256(json.dumps(names).encode())
     for path, _ in files:
-        stat = os.stat(folder / path)
+        stat = os.lstat(folder / path)  # a link to nothing is an unreadable image
         digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 

@@ -13,15 +13,15 @@ PRECISION_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device of that name; auto takes CUDA, else Apple's MPS, else the CPU. UserError."""
+    """The device of that name; auto takes CUDA, else the CPU. Raises UserError."""
     available = {
+        "cpu": True,
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
-        "cpu": True,
     }
     if name == "auto":
-        name = next(kind for kind, there in available.items() if there)
-    kind = name.split(":")[0]
+        name = "cuda" if available["cuda"] else "cpu"
+    kind, _, index = name.partition(":")
     if kind not in available:
         raise UserError(f"unknown device {name!r}; there are: {', '.join(DEVICES)}.")
     if not available[kind]:
@@ -29,6 +29,10 @@ def choose_device(name: str = "auto") -> torch.device:
             f"this machine, or this build of PyTorch ({torch.__version__}), has no {kind} device; "
             "use --device cpu, or auto."
         )
+    if index and not (
+        index.isdigit() and kind == "cuda" and int(index) < torch.cuda.device_count()
+    ):
+        raise UserError(f"there is no device {name!r} on this machine.")
     return torch.device(name)
 
 

@@ -5,14 +5,15 @@ Class names and `words` may be in any language; the words are English unless oth
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-BLUE, ORANGE, GREY = "#2563a8", "#d9730d", "#8a8f98"  # told apart by the colour-blind as well
+from cifar_torch.errors import UserError
+
+BLUE, GREY = "#2563a8", "#8a8f98"
 
 WORDS = {
     "epoch": "epoch",
@@ -85,25 +86,6 @@ def confusion_matrix(
     return figure
 
 
-def accuracy_by_class(
-    by_class: Mapping[str, float], words: Words = WORDS, names: Mapping[str, str] | None = None
-) -> Figure:
-    """A bar a class, the best on top."""
-    order = sorted(by_class, key=lambda name: by_class[name])
-    figure = Figure(figsize=(6, max(2.2, 0.36 * len(order) + 0.8)), layout="constrained")
-    axes = figure.add_subplot()
-    bars = axes.barh(
-        [(names or {}).get(n, n) for n in order], [by_class[n] for n in order], color=BLUE
-    )
-    axes.bar_label(bars, labels=[f"{by_class[n]:.1%}" for n in order], padding=4, fontsize=9)
-    axes.set(xlim=(0, 1.12), xlabel=words["accuracy"])
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
-    axes.tick_params(axis="y", length=0)
-    _quiet(axes)
-    return figure
-
-
 def reliability(
     panels: Mapping[str, Sequence[Mapping[str, float]]], words: Words = WORDS
 ) -> Figure:
@@ -130,8 +112,13 @@ def reliability(
     return figure
 
 
-def save_figure(figure: Figure, path: str | Path, **options: Any) -> None:
-    figure.savefig(path, dpi=120, facecolor="white", **options)
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write a figure; the ending of `path` says in which format. Raises UserError."""
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=120, facecolor="white")
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot write the figure {path}: {error}.") from error
 
 
 def _quiet(axes: Axes) -> None:

@@ -45,7 +45,8 @@ class ReLUMaxPool(nn.MaxPool2d):
                 return kernels.ReLUMaxPool.apply(kernels.dense(x))
             if not torch.is_grad_enabled():
                 return kernels.relu_max_pool_(x)
-        return F.relu(super().forward(x))
+        in_place = self.training or not torch.is_grad_enabled()
+        return super().forward(F.relu(x, inplace=in_place))
 
 
 class CifarNet(

@@ -1,10 +1,10 @@
 """The processes of one training run: one, or as many as torchrun started."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from cifar_torch.device import choose_device
 from cifar_torch.errors import UserError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,16 @@ class Processes:
         if self.count > 1:
             dist.broadcast_object_list(holder, 0)
 
+    def one_a_machine_first(self, load: Callable[[], T]) -> T:
+        """What `load` gives, called in one process of each machine before the others: it may
+        download or decode what the others then find."""
+        if self.count == 1:
+            return load()
+        leads = os.environ.get("LOCAL_RANK") == "0"
+        loaded = load() if leads else None
+        self.wait()
+        return load() if loaded is None else loaded
+
     def wait(self) -> None:
         """Until all processes are here."""
         if self.count > 1:
@@ -67,6 +79,8 @@ def join_processes(device: str = "auto") -> Iterator[Processes]:
     count = int(os.environ.get("WORLD_SIZE", "1"))
     restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     if count == 1:
+        if chosen.type == "cuda" and chosen.index is not None:
+            torch.cuda.set_device(chosen)  # streams and graphs belong to the current device
         yield Processes(chosen, restarted=restarts > 0)
         return
     if chosen.type == "mps":

@@ -1,6 +1,6 @@
 """Named training recipes: every knob of a training run, each with what it is for."""
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args, get_origin
 
 from cifar_torch.errors import UserError
@@ -57,6 +57,7 @@ class Recipe:
             (self.epochs >= 1, "epochs must be at least 1"),
             (self.batch_size >= 1, "batch_size must be at least 1"),
             (self.lr > 0, "lr must be above 0"),
+            (self.momentum > 0 or not self.nesterov, "nesterov needs a momentum above 0"),
             (0 <= self.momentum < 1, "momentum must be in [0, 1)"),
             (0 <= self.dropout < 1, "dropout must be in [0, 1)"),
             (0 <= self.warmup < 1, "warmup must be in [0, 1)"),
@@ -132,15 +133,9 @@ def get_recipe(name: str, **changes: Any) -> Recipe:
     return replace(RECIPES[name], **{k: v for k, v in changes.items() if v is not None})
 
 
-def recipe_from_dict(values: dict[str, Any]) -> Recipe:
-    """A recipe as config.json keeps it; fields that this version does not know are left out."""
-    known = {f.name for f in fields(Recipe)}
-    return Recipe(**{k: v for k, v in values.items() if k in known})
-
-
 def choices(kind: Any) -> tuple[str, ...] | None:
     """The values that a field of this type allows, or None where any will do."""
     return get_args(kind) if get_origin(kind) is Literal else None
 
 
-__all__ = ["RECIPES", "Recipe", "asdict", "choices", "get_recipe", "recipe_from_dict"]
+__all__ = ["RECIPES", "Recipe", "choices", "get_recipe"]

@@ -96,7 +96,7 @@ def make_step(
     worker.network.train()
     network: nn.Module = worker.network
     if processes.count > 1:
-        network = DistributedDataParallel(network)
+        network = DistributedDataParallel(network, broadcast_buffers=False)
     gradients = weights.views([_gradient(vector) for vector in weights.vectors])
 
     def eager_update(images: Tensor, labels: Tensor, global_count: int) -> Tensor:

@@ -1,6 +1,8 @@
 """The training loop: fit, validate, stop and resume, on one process or several."""
 
 import json
+import os
+import shutil
 import signal
 import threading
 import time
@@ -11,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
@@ -20,7 +23,7 @@ from tqdm import tqdm
 
 from cifar_torch import kernels
 from cifar_torch.card import write_card
-from cifar_torch.checkpoint import Checkpoint, save_checkpoint, versions
+from cifar_torch.checkpoint import CONFIG, Checkpoint, recover_folder, save_checkpoint, versions
 from cifar_torch.data import Data, Split, augment, draw_augmentation
 from cifar_torch.device import PRECISION_NAMES, choose_precision, describe_hardware
 from cifar_torch.errors import UserError
@@ -100,7 +103,7 @@ class Run:
 
 
 def train(
-    data: Data,
+    data: Data | Callable[[], Data],
     recipe: Recipe,
     out: str | Path,
     *,
@@ -112,16 +115,43 @@ def train(
 ) -> Checkpoint | None:
     """Train the network on `data`; `out` becomes a checkpoint folder, written after every epoch.
 
+    `data` may be a function that loads it: of the processes of a machine, one calls it first.
     `on_progress` is called about twice a second; when it returns False, or on Ctrl-C, the run is
     saved where it stands and Stopped is raised. Under torchrun every process calls this; the
     first one writes, and it alone returns the checkpoint. Raises UserError.
     """
     with join_processes(device) as processes:
-        trainer = Trainer(data, recipe, Path(out), processes, precision, seed, on_progress)
-        if resume or processes.restarted:
+        going_on = resume or processes.restarted
+        if processes.first:
+            check_destination(Path(out), going_on)
+        loaded = processes.one_a_machine_first(data) if callable(data) else data
+        trainer = Trainer(loaded, recipe, Path(out), processes, precision, seed, on_progress)
+        if going_on:
             trainer.resume(required=resume)
         with interruptions() as interrupted:
             return trainer.fit(interrupted)
+
+
+def check_destination(out: Path, going_on: bool) -> None:
+    """Raises UserError where the checkpoint `out` cannot be written, or would replace what is not
+    a checkpoint, or an unfinished one."""
+    recover_folder(out)
+    if (
+        out.exists()
+        and not (out / CONFIG).exists()
+        and not (out.is_dir() and not any(out.iterdir()))
+    ):
+        raise UserError(f"{out} holds other files; choose a new folder with --out.")
+    if (out / STATE).exists() and not going_on:
+        raise UserError(
+            f"{out} holds an unfinished run; --resume goes on with it, or choose another --out."
+        )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {out.parent}: {error.strerror}.") from error
+    if not os.access(out.parent, os.W_OK):
+        raise UserError(f"cannot write to {out.parent}: permission denied.")
 
 
 class Trainer:
@@ -152,6 +182,8 @@ class Trainer:
         training, validation = data.train, data.test
         if recipe.hold_out:
             training, validation = data.hold_out(recipe.hold_out)
+        if not len(training):
+            raise UserError("no image is left to train on; add images, or hold out fewer.")
         self.training, self.validation = training.to(self.device), validation.to(self.device)
         self.steps = -(-len(training) // recipe.batch_size)
         torch.manual_seed(seed)
@@ -167,7 +199,7 @@ class Trainer:
     def fit(self, interrupted: Callable[[], bool]) -> Checkpoint | None:
         """All epochs that are still to do. Raises Stopped."""
         run, recipe = self.run, self.recipe
-        self.step = make_step(run.weights, run.optimizer, recipe, self.dtype, self.processes)
+        self.take_step = make_step(run.weights, run.optimizer, recipe, self.dtype, self.processes)
         for epoch in range(self.run.step // self.steps, self.recipe.epochs):
             if not self.train_epoch(epoch, interrupted):
                 self.save(finished=False)
@@ -183,9 +215,9 @@ class Trainer:
         """The steps of one epoch that are still to do; False if it was stopped before its end."""
         run, recipe, count = self.run, self.recipe, len(self.training)
         done = run.step - epoch * self.steps
-        torch.manual_seed(
-            self.seed * 100_003 + epoch
-        )  # dropout on a GPU; a CPU's is seeded by step
+        # Dropout on a GPU; a CPU's is seeded by step.
+        keys = np.random.SeedSequence([self.seed, epoch, done, self.processes.rank])
+        torch.manual_seed(int(keys.generate_state(1)[0]))
         bar = tqdm(
             total=self.steps,
             initial=done,
@@ -204,7 +236,7 @@ class Trainer:
                 global_count = min(recipe.batch_size, count - i * recipe.batch_size)
                 lr = recipe.learning_rate(run.step, self.steps * recipe.epochs)
                 seeds = (self.seed, run.step, self.processes.rank)
-                run.sums += self.step(images, labels, global_count, lr, seeds)
+                run.sums += self.take_step(images, labels, global_count, lr, seeds)
                 run.step += 1
                 run.update_average(recipe.averaging)
                 bar.update()
@@ -297,6 +329,8 @@ class Trainer:
         if run.history and (finished or due):
             save_figure(curves(run.history), folder / "curves.png")
             self.last_curves = time.perf_counter()
+        elif (self.out / "curves.png").exists():
+            shutil.copy(self.out / "curves.png", folder)
         write_card(checkpoint, folder)
         if not finished:
             state = {"step": run.step, "seconds": run.seconds, "history": run.history}

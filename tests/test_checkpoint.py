@@ -44,7 +44,7 @@ def test_round_trip(tmp_path):
 def test_it_is_a_hub_folder(tmp_path):
     save_checkpoint(make_checkpoint(0.25), tmp_path / "c")
     model = CifarNet.from_pretrained(tmp_path / "c")
-    assert model.num_classes == 3 and float(model.layers.dense.weight[0, 0]) == 0.25
+    assert model.num_classes == 3 and model.layers.dense.weight[0, 0].item() == 0.25
 
 
 def test_no_reader_ever_sees_half_of_a_checkpoint(tmp_path):

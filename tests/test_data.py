@@ -149,6 +149,7 @@ def test_empty_class(folder):
         (lambda f: None, "there is no folder"),
         (lambda f: f.mkdir(), "has no subfolders"),
         (lambda f: (f / "only").mkdir(parents=True), "one class only"),
+        (lambda f: [(f / name).mkdir(parents=True) for name in ("train", "val")], "has no test/"),
     ],
 )
 def test_folder_that_is_no_data_set(folder, make, message):

@@ -65,11 +65,3 @@ def test_reliability_has_a_panel_each(tmp_path):
     two = pixels(figures.reliability({"before": bins, "after": bins}), tmp_path)
     assert two.shape[1] == pytest.approx(2 * one.shape[1], rel=0.02)
     assert near(two, figures.BLUE).sum() > 1.8 * near(one, figures.BLUE).sum()
-
-
-def test_accuracy_by_class_has_the_best_on_top(tmp_path):
-    image = pixels(figures.accuracy_by_class({"a": 0.3, "b": 0.9, "c": 0.6}), tmp_path)
-    blue = near(image, figures.BLUE)
-    lengths = blue.sum(axis=1)
-    thirds = [part.max() for part in np.array_split(lengths[lengths > 10], 3)]
-    assert thirds[0] > thirds[1] > thirds[2]

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from cifar_torch.model import CifarNet, apply_max_norm
+from cifar_torch import kernels
+from cifar_torch.model import CifarNet, ReLUDropout, apply_max_norm
 from cifar_torch.summary import layer_rows, summary_table
 
 REPORT = [  # figure 16 of the report
@@ -74,6 +75,30 @@ def test_the_network_is_the_reports_computed_plainly():
         if i == 5:
             x = x.flatten(1)
     torch.testing.assert_close(model(images), x)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_devices_without_our_kernels_get_the_same_gradients(monkeypatch, layout):
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8)
+    gradients = []
+    for ours in (True, False):
+        monkeypatch.setattr(kernels, "available", lambda x, ours=ours: ours)
+        torch.manual_seed(1)
+        model = CifarNet(dropout=0).train().to(memory_format=layout)
+        model(images).square().sum().backward()
+        gradients.append([p.grad for p in model.parameters()])
+    for found, wanted in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_devices_without_our_kernels_drop_out_too(monkeypatch):
+    monkeypatch.setattr(kernels, "available", lambda x: False)
+    layer, x = ReLUDropout(0.25).train(), torch.ones(100_000, requires_grad=True)
+    dropped = layer(x * 1)
+    dropped.sum().backward()
+    assert (dropped == 0).double().mean().item() == pytest.approx(0.25, abs=0.01)
+    assert torch.equal(dropped.detach(), x.grad)  # kept ones are 1 / 0.75, and so is their gradient
 
 
 def test_normalisation_is_the_networks_own():

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from cifar_torch import training
 from cifar_torch.checkpoint import load_checkpoint
 from cifar_torch.data import load_image_folder
 from cifar_torch.errors import UserError
@@ -67,28 +68,25 @@ def test_the_checkpoint_folder_is_whole(data, tmp_path):
     assert Image.open(tmp_path / "out" / "curves.png").size[0] > 600
 
 
-def test_a_stopped_and_resumed_run_ends_with_the_same_weights_bit_for_bit(data, tmp_path):
+def test_a_stopped_and_resumed_run_ends_with_the_same_weights_bit_for_bit(
+    data, tmp_path, monkeypatch
+):
     recipe = get_recipe(
         "fast", epochs=2, batch_size=32, dropout=0.2, averaging=0.9, cutout=6, crop_padding=2
     )
     train(data, recipe, tmp_path / "whole", device="cpu")
-    calls = []
+    monkeypatch.setattr(training, "PROGRESS_EVERY", 0)  # before every step
+    stops = [(1, 5), (2, 0), (2, 9)]  # before these steps, (epoch, step); one begins an epoch
 
-    def stop_at_the_third_call(progress):
-        calls.append(progress)
-        return len(calls) < 3
+    def stop(progress):
+        return not stops or (progress.epoch, progress.step) != stops[0]
 
-    resume = False
-    for _ in range(20):
-        calls.clear()
-        try:
-            options = {"resume": resume, "on_progress": stop_at_the_third_call}
-            train(data, recipe, tmp_path / "parts", device="cpu", **options)
-            break
-        except Stopped:
-            resume = True
-            assert (tmp_path / "parts" / STATE).exists()
-    assert resume, "the run was never stopped"
+    for i in range(3):
+        with pytest.raises(Stopped):
+            train(data, recipe, tmp_path / "parts", device="cpu", resume=i > 0, on_progress=stop)
+        assert (tmp_path / "parts" / STATE).exists()
+        stops.pop(0)
+    train(data, recipe, tmp_path / "parts", device="cpu", resume=True, on_progress=stop)
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     same = [load_checkpoint(tmp_path / name) for name in ("whole", "parts")]
@@ -152,6 +150,9 @@ def test_training_prints_keras_lines_and_the_accuracy(folder, tmp_path):
         (["--device", "tpu", "--image-folder", "{folder}"], "unknown device 'tpu'"),
         (["--resume", "--image-folder", "{folder}", "--out", "{out}"], "holds no run to resume"),
         (["--lr", "fast"], "invalid float value"),
+        (["--seed", "-1"], "is not a whole number"),
+        (["--nesterov", "--momentum", "0"], "nesterov needs a momentum"),
+        (["--device", "cpu:x", "--image-folder", "{folder}"], "there is no device 'cpu:x'"),
     ],
 )
 def test_mistakes_end_with_a_sentence(arguments, message, folder, tmp_path):
@@ -171,24 +172,22 @@ def test_resuming_with_another_recipe_is_refused(data, tmp_path):
         train(data, other, tmp_path / "out", device="cpu", resume=True)
 
 
-def test_the_accuracy_of_metrics_json_is_what_evaluate_measures(data, folder, tmp_path):
+def test_the_accuracy_of_metrics_json_is_what_evaluate_measures(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "things"
+    write_image_folder(folder / "train", 60)
+    write_image_folder(folder / "test", 20, first=60)
     out = tmp_path / "out"
-    train(data, get_recipe("fast", epochs=2, batch_size=64), out, device="cpu")
-    command = [
-        sys.executable,
-        "-m",
-        "cifar_torch",
-        "evaluate",
-        out,
-        "--image-folder",
-        folder,
-        "--json",
-    ]
-    done = subprocess.run(
-        [*map(str, command), "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
-    )
+    recipe = get_recipe("fast", epochs=3, batch_size=32, lr=0.02)
+    trained = train(load_image_folder(folder), recipe, out, device="cpu").metrics
+    command = [sys.executable, "-m", "cifar_torch", "evaluate", out, "--image-folder", folder]
+    options = ["--json", "--out", str(tmp_path)]
+    done = subprocess.run([*map(str, command), *options], cwd=ROOT, capture_output=True, text=True)
     found = json.loads(done.stdout)
-    assert 0 < found["accuracy"] <= 1 and found["images"] == 600
+    assert found["images"] == 80
+    assert found["accuracy"] == trained["accuracy"] > 0.3
+    assert found["confusion"] == trained["confusion"]
+    assert found["loss"] == pytest.approx(trained["loss"], rel=1e-4)
 
 
 def test_held_out_images_set_the_temperature(data, tmp_path):
@@ -198,7 +197,21 @@ def test_held_out_images_set_the_temperature(data, tmp_path):
     assert checkpoint.config["temperature"] != 1.0
 
 
-def test_progress_is_reported_with_its_history(data, tmp_path):
+def test_other_files_and_unfinished_runs_are_not_overwritten(data, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    recipe = get_recipe("report", epochs=50, batch_size=64)
+    with pytest.raises(UserError, match="holds other files"):
+        train(data, recipe, tmp_path / "mine", device="cpu")
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    with pytest.raises(Stopped):
+        train(data, recipe, tmp_path / "out", device="cpu", on_progress=lambda progress: False)
+    with pytest.raises(UserError, match="unfinished run; --resume goes on"):
+        train(data, recipe, tmp_path / "out", device="cpu")
+
+
+def test_progress_is_reported_with_its_history(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "PROGRESS_EVERY", 0)
     seen = []
     recipe = get_recipe("report", epochs=3, batch_size=32)
     train(

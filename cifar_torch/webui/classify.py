@@ -167,8 +167,10 @@ def _tile_image(picture: Path | np.ndarray) -> str:
     return img(Image.open(picture) if isinstance(picture, Path) else picture, alt="")
 
 
-def _chosen(drawn: Sequence[Example], click: gr.EventData) -> Path | np.ndarray:
-    return (drawn or shipped())[int(click.tile)][0]
+def _chosen(drawn: Sequence[Example], click: gr.EventData) -> np.ndarray:
+    picture = (drawn or shipped())[int(click.tile)][0]
+    # Pixels, not a path: Gradio serves no file from outside the folder that it was started in.
+    return np.asarray(Image.open(picture).convert("RGB") if isinstance(picture, Path) else picture)
 
 
 def _draw(page: Page, model: str, language: str) -> list[Example]:

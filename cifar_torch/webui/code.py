@@ -2,6 +2,7 @@
 
 import gradio as gr
 
+from cifar_torch.errors import UserError
 from cifar_torch.webui.page import PRIVATE, QUIET, Page, told
 from cifar_torch.webui.upload import Picture
 from cifar_torch.webui.words import Words
@@ -25,9 +26,11 @@ def tab(page: Page, gradio_tab: gr.Tab, picture: Picture, mcp: bool) -> None:
 
         Args:
             image: the picture, of any size: JPEG, PNG, WebP, BMP, TIFF, GIF or AVIF
-            model: name of one of the app's checkpoints; empty for the best one
+            model: name of one of the app's checkpoints; empty for the first one
         """
         with told(Words("en")):
+            if not image:
+                raise UserError("Send a picture.")
             return page.classifiers.get(model or None).classify(image).confidences
 
     text = gr.Markdown(elem_id="calls")

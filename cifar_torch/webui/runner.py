@@ -1,10 +1,12 @@
 """One training run at a time, in a thread of the server, so that it outlives the visitor's page."""
 
+import lzma
 import re
 import stat
 import tempfile
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -20,6 +22,15 @@ if TYPE_CHECKING:
     from cifar_torch.training import Progress
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
+BROKEN_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+)
 MAX_FILES, MAX_BYTES = 100_000, 2 * 1024**3  # of an unpacked zip
 
 Phase = Literal["idle", "reading", "training", "done", "stopped", "failed"]
@@ -117,7 +128,7 @@ def unpack_images(file: Path, folder: Path) -> Path:
                 )
             for entry in entries:  # zipfile keeps each below `folder`, and to its stated size
                 archive.extract(entry, folder)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
+    except (*BROKEN_ZIP, OSError) as error:
         raise TrainingError("zip", f"the file is not a zip that can be read: {error}.") from error
     while len(inner := [p for p in folder.iterdir() if p.is_dir()]) == 1:
         folder = inner[0]  # a zip of a folder: its classes are one level down
