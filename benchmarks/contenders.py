@@ -231,7 +231,7 @@ class Project:
         """Images a second of one epoch of recipe report."""
         trainer = self.trainer(precision, batch, images)
         trainer.run.seconds = 0.0
-        trainer.train_epoch(trainer.run.step // trainer.take_steps, lambda: False)
+        trainer.train_epoch(trainer.run.step // trainer.steps, lambda: False)
         return images / trainer.run.seconds
 
     def memory(self, epochs: int, images: int) -> list[float]:
