@@ -1,6 +1,7 @@
 """One training run at a time, in a thread of the server, so that it outlives the visitor's page."""
 
 import lzma
+import os
 import re
 import stat
 import tempfile
@@ -11,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
+
+import torch
 
 from cifar_torch import kernels
 from cifar_torch.data import Data, load_image_folder
@@ -89,6 +92,7 @@ class Runner:
         from cifar_torch.training import Stopped, train  # here: it draws, and matplotlib is slow
 
         kernels.prepare()
+        torch.set_num_threads(os.cpu_count() or 1)  # serving takes one
         try:
             data = load()
             if not self._stop.is_set():

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import gradio as gr
+import torch
 
 from cifar_torch.api import MAX_UPLOAD, app_kwargs
 from cifar_torch.classifier import Classifiers
@@ -28,6 +29,9 @@ def a_sentence_on_error() -> Iterator[None]:
 
 def launch(demo: gr.Blocks, classifiers: Classifiers, options: Options) -> None:
     """Serve page and API until Ctrl-C. Raises UserError: the port is taken."""
+    # One thread a picture: many visitors' pictures are answered side by side, and threads that
+    # wait for each other after every layer would take the time of those who serve the page.
+    torch.set_num_threads(1)
     if options.share and not options.auth:
         print("Anybody who has the public link can use the app; --auth USER:PASSWORD guards it.")
     try:
