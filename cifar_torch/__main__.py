@@ -8,7 +8,7 @@ from typing import Any
 
 from cifar_torch.errors import UserError
 
-DEFAULT_CHECKPOINT = Path("checkpoints/report")
+DEFAULT_CHECKPOINT = Path("checkpoints/best")
 
 
 def parser() -> argparse.ArgumentParser:
