@@ -100,7 +100,7 @@ FORM = f"multipart/form-data; boundary={BOUNDARY.decode()}"
 async def call_api(connection: Connection, picture: bytes) -> None:
     """One request: /api/classify."""
     answer = await connection.request("POST", "/api/classify", form("file", picture), FORM)
-    assert json.loads(answer)["answers"][0]["class"]
+    assert json.loads(answer)["answers"][0]["confidences"]
 
 
 def gradio_call(*more: str) -> Call:

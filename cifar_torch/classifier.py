@@ -105,7 +105,7 @@ class Classifiers:
         name = name or self.names()[0]
         folder = self._folder(name)
         version = folder_identity(folder)
-        if folder not in self._loaded and (version is None or name not in self.names()):
+        if folder not in self._loaded and name not in self.names():
             raise UserError(
                 f"there is no checkpoint {name!r}; there are: {', '.join(self.names())}."
             )

@@ -54,7 +54,7 @@ def test_no_reader_ever_sees_half_of_a_checkpoint(tmp_path):
     def keep_reading():
         while not ended.is_set():
             found = load_checkpoint(folder)
-            weight = float(found.model.layers.dense_2.weight[0, 0])
+            weight = found.model.layers.dense_2.weight[0, 0].item()
             read.append(weight)
             if not weight == found.config["value"] == found.metrics["accuracy"]:
                 mixed.append((weight, found.config["value"], found.metrics["accuracy"]))

@@ -181,7 +181,7 @@ def cat_coloured() -> bytes:
 def test_it_classifies_over_http(served):
     files = {"file": ("gradient.jpg", cat_coloured())}
     reply = httpx.post(f"{served.url}/api/classify", files=files, timeout=60).json()
-    assert reply["answers"][0]["class"]
+    assert len(reply["answers"][0]["confidences"]) == 10
     assert sum(reply["answers"][0]["confidences"].values()) == pytest.approx(1, abs=1e-3)
 
 
