@@ -23,16 +23,15 @@ class FlatNet:
 
     def __init__(self, network: CifarNet):
         self.network = network
-        self.parameters = sorted(network.parameters(), key=lambda p: p.ndim == 1)
-        kernels = [p for p in self.parameters if p.ndim > 1]
-        biases = [p for p in self.parameters if p.ndim == 1]
-        self.vectors = [_flatten(kernels), _flatten(biases)]
+        self.kernels = [p for p in network.parameters() if p.ndim > 1]
+        self.biases = [p for p in network.parameters() if p.ndim == 1]
+        self.parameters = self.kernels + self.biases
+        self.vectors = [_flatten(self.kernels), _flatten(self.biases)]
 
     def views(self, vectors: list[Tensor]) -> list[Tensor]:
         """Pieces of other vectors as large as these, in the shapes of `parameters`."""
-        kernels = [p for p in self.parameters if p.ndim > 1]
-        biases = [p for p in self.parameters if p.ndim == 1]
-        return _split(vectors[0], kernels) + _split(vectors[1], biases)
+        kernels, biases = vectors
+        return _split(kernels, self.kernels) + _split(biases, self.biases)
 
 
 def _flatten(parameters: list[nn.Parameter]) -> Tensor:

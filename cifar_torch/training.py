@@ -136,11 +136,8 @@ def check_destination(out: Path, going_on: bool) -> None:
     """Raises UserError where the checkpoint `out` cannot be written, or would replace what is not
     a checkpoint, or an unfinished one."""
     recover_folder(out)
-    if (
-        out.exists()
-        and not (out / CONFIG).exists()
-        and not (out.is_dir() and not any(out.iterdir()))
-    ):
+    free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    if not free and not (out / CONFIG).exists():
         raise UserError(f"{out} holds other files; choose a new folder with --out.")
     if (out / STATE).exists() and not going_on:
         raise UserError(
