@@ -275,9 +275,14 @@ def _decode(
 
 
 def _cache_file(folder: Path, cache: Path | None) -> Path:
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-    return (cache or home / "cifar_torch") / f"{folder.name}-{key}.safetensors"
+    return (cache or cache_folder()) / f"{folder.name}-{key}.safetensors"
+
+
+def cache_folder() -> Path:
+    """Where what takes long to make is kept between runs; it can be deleted at any time."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "cifar_torch"
 
 
 def _fingerprint(folder: Path, files: list[tuple[str, int]], names: tuple[str, ...]) -> str:

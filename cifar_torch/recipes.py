@@ -48,6 +48,14 @@ class Recipe:
         False, "pixels minus the training images' mean, over their deviation, by channel"
     )
     mirror: bool = _knob(False, "average the answers for a picture and its mirror image")
+    teacher: int = _knob(
+        0,
+        "epochs of each of two larger networks that are trained first and whose answers are "
+        "learned; 0: none",
+    )
+    outliers: float = _knob(
+        0.0, "pictures of none of the classes, made and trained with, a training image; 0: none"
+    )
     hold_out: float = _knob(
         0.0, "share of the training images kept out of training, for validation"
     )
@@ -68,6 +76,8 @@ class Recipe:
             (0 <= self.cutout <= 32, "cutout must be in [0, 32]"),
             (self.weight_decay >= 0, "weight_decay must not be negative"),
             (self.max_norm >= 0, "max_norm must not be negative"),
+            (self.teacher >= 0, "teacher must not be negative"),
+            (0 <= self.outliers <= 1, "outliers must be in [0, 1]"),
         ):
             if not ok:
                 raise UserError(f"recipe {self.name}: {what}")
@@ -105,21 +115,22 @@ RECIPES = {
         ),
         Recipe(
             name="best",
-            epochs=50,
+            epochs=120,
             batch_size=128,
             lr=0.06,
             nesterov=True,
             weight_decay=5e-4,
             decay="one-cycle",
-            dropout=0.15,
+            dropout=0.1,
             init="he",
-            label_smoothing=0.05,
             crop_padding=4,
             flip=True,
             cutout=6,
             averaging=0.9985,
             standardise=True,
             mirror=True,
+            teacher=10,
+            outliers=0.1,
             hold_out=0.05,
         ),
     )

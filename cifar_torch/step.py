@@ -11,10 +11,10 @@ from cifar_torch.model import CifarNet, apply_max_norm
 from cifar_torch.processes import Processes
 from cifar_torch.recipes import Recipe
 
-# (images, labels, images in the global batch, learning rate, seeds of a CPU's dropout)
-# -> summed loss and right answers
-Step = Callable[[Tensor, Tensor, int, float, tuple[int, ...]], Tensor]
-Update = Callable[[Tensor, Tensor, int], Tensor]
+# (images, targets, labels, images in the global batch, learning rate, seeds of a CPU's dropout)
+# -> summed loss and right answers. Targets are labels (N,) or probabilities (N, classes).
+Step = Callable[[Tensor, Tensor, Tensor, int, float, tuple[int, ...]], Tensor]
+Update = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
 
 class FlatNet:
@@ -98,10 +98,10 @@ def make_step(
         network = DistributedDataParallel(network, broadcast_buffers=False)
     gradients = weights.views([_gradient(vector) for vector in weights.vectors])
 
-    def eager_update(images: Tensor, labels: Tensor, global_count: int) -> Tensor:
+    def eager_update(images: Tensor, targets: Tensor, labels: Tensor, global_count: int) -> Tensor:
         logits = network(images).float()
         loss = F.cross_entropy(
-            logits, labels, label_smoothing=recipe.label_smoothing, reduction="sum"
+            logits, targets, label_smoothing=recipe.label_smoothing, reduction="sum"
         )
         # The mean over the global batch, which DistributedDataParallel divides by its processes.
         (loss * (processes.count / global_count)).backward()
@@ -121,7 +121,12 @@ def make_step(
         update = _captured(eager_update, recipe.batch_size)
 
     def step(
-        images: Tensor, labels: Tensor, global_count: int, lr: float, seeds: tuple[int, ...]
+        images: Tensor,
+        targets: Tensor,
+        labels: Tensor,
+        global_count: int,
+        lr: float,
+        seeds: tuple[int, ...],
     ) -> Tensor:
         worker.network.seed_dropout(*seeds)
         for group in optimizer.param_groups:
@@ -129,7 +134,7 @@ def make_step(
                 group["lr"].fill_(lr)
             else:
                 group["lr"] = lr
-        return update(images, labels, global_count)
+        return update(images, targets, labels, global_count)
 
     return step
 
@@ -149,22 +154,22 @@ def _captured(update: Update, batch_size: int) -> Update:
     inputs: list[Tensor] = []
     outputs: list[Tensor] = []
 
-    def graphed(images: Tensor, labels: Tensor, global_count: int) -> Tensor:
+    def graphed(images: Tensor, targets: Tensor, labels: Tensor, global_count: int) -> Tensor:
         nonlocal warm_up
         if len(labels) != batch_size:
-            return update(images, labels, global_count)
+            return update(images, targets, labels, global_count)
         if warm_up:
             warm_up -= 1
             side_stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side_stream):
-                sums = update(images, labels, global_count)
+                sums = update(images, targets, labels, global_count)
             torch.cuda.current_stream().wait_stream(side_stream)
             return sums
         if not outputs:
-            inputs.extend((images.clone(), labels.clone()))
+            inputs.extend((images.clone(), targets.clone(), labels.clone()))
             with torch.cuda.graph(graph):  # records the work, does not do it
-                outputs.append(update(inputs[0], inputs[1], global_count))
-        for static, new in zip(inputs, (images, labels), strict=True):
+                outputs.append(update(*inputs, global_count))
+        for static, new in zip(inputs, (images, targets, labels), strict=True):
             static.copy_(new)
         graph.replay()
         return outputs[0]

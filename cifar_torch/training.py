@@ -1,6 +1,7 @@
 """The training loop: fit, validate, stop and resume, on one process or several."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +38,11 @@ from cifar_torch.evaluation import (
 )
 from cifar_torch.figures import curves, save_figure
 from cifar_torch.model import CifarNet
+from cifar_torch.outliers import make_outliers
 from cifar_torch.processes import Processes, join_processes
 from cifar_torch.recipes import Recipe
 from cifar_torch.step import FlatNet, make_optimizer, make_step
+from cifar_torch.teacher import COUNT, Teachers, draw_view
 
 STATE = "training_state.safetensors"  # what a resumed run needs; gone once the run has ended
 CURVES_EVERY = 10.0  # seconds: drawing takes 0.3 s, an epoch on a GPU takes less than that
@@ -50,7 +54,10 @@ CHUNK = 8192  # images that a GPU augments at once; launching it for every batch
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is. `epoch` counts from 1; loss and accuracy are this epoch's so far."""
+    """How far a run is. `epoch` counts from 1; loss and accuracy are this epoch's so far.
+
+    While teachers are trained, `teaching` is set and `epoch` and `epochs` are its own.
+    """
 
     epoch: int
     epochs: int
@@ -59,6 +66,7 @@ class Progress:
     loss: float
     accuracy: float
     history: tuple[dict[str, float], ...]
+    teaching: bool = False
 
 
 OnProgress = Callable[[Progress], bool]
@@ -170,7 +178,9 @@ class Trainer:
             )
         self.data, self.recipe, self.out, self.seed = data, recipe, out, seed
         self.processes, self.device = processes, processes.device
-        self.on_progress, self.last_progress, self.last_curves = on_progress, 0.0, 0.0
+        self.on_progress: OnProgress = on_progress or (lambda progress: True)
+        self.last_progress = 0.0 if on_progress else math.inf  # when it was last called
+        self.last_curves = 0.0
         if self.device.type == "cpu":
             kernels.prepare()
         self.dtype, why = choose_precision(precision, self.device)
@@ -181,6 +191,13 @@ class Trainer:
             training, validation = data.hold_out(recipe.hold_out)
         if not len(training):
             raise UserError("no image is left to train on; add images, or hold out fewer.")
+        self.known = len(training)  # what follows them are outliers, of none of the classes
+        if recipe.outliers:
+            made = make_outliers(round(self.known * recipe.outliers), training.images, seed)
+            training = Split(
+                torch.cat([training.images, made]),
+                torch.cat([training.labels, torch.full((len(made),), -1)]),
+            )
         self.training, self.validation = training.to(self.device), validation.to(self.device)
         self.steps = -(-len(training) // recipe.batch_size)
         torch.manual_seed(seed)
@@ -196,6 +213,11 @@ class Trainer:
     def fit(self, interrupted: Callable[[], bool]) -> Checkpoint | None:
         """All epochs that are still to do. Raises Stopped."""
         run, recipe = self.run, self.recipe
+        try:
+            self.targets = self.make_targets(interrupted)
+        except Stopped:
+            self.save(finished=False)
+            raise
         self.take_step = make_step(run.weights, run.optimizer, recipe, self.dtype, self.processes)
         for epoch in range(self.run.step // self.steps, self.recipe.epochs):
             if not self.train_epoch(epoch, interrupted):
@@ -207,6 +229,40 @@ class Trainer:
             self.run.sums.zero_()
             checkpoint = self.save(finished=epoch + 1 == self.recipe.epochs)
         return checkpoint
+
+    def make_targets(self, interrupted: Callable[[], bool]) -> Tensor:
+        """What the network is to answer, by view and training image: labels (1, N), or
+        probabilities (views, N, classes), a view an epoch. Raises Stopped."""
+        recipe, known = self.recipe, self.training[torch.arange(self.known, device=self.device)]
+        if not (recipe.teacher or recipe.outliers):
+            return known.labels[None]
+        classes = len(self.data.class_names)
+        if recipe.teacher:
+            normalise, check = self.run.result.normalise, partial(self.check_teachers, interrupted)
+            teachers = Teachers(
+                known, classes, normalise, recipe.teacher, recipe.crop_padding, recipe.flip,
+                self.dtype, check,
+            )  # fmt: skip
+            targets = self.processes.one_a_machine_first(teachers.answers).to(self.device)
+        else:
+            targets = F.one_hot(known.labels, classes)[None].half()
+        views, outliers = len(targets), len(self.training) - self.known
+        return torch.cat([targets, targets.new_full((views, outliers, classes), 1 / classes)], 1)
+
+    def check_teachers(self, interrupted: Callable[[], bool], epoch: int) -> None:
+        """Before a step of the teachers: report progress. Raises Stopped."""
+        stop, epochs = interrupted(), self.recipe.teacher * COUNT
+        if self.progress_due():
+            progress = Progress(epoch + 1, epochs, 0, self.steps, 0.0, 0.0, (), teaching=True)
+            stop |= not self.on_progress(progress)
+        if stop:
+            raise Stopped(f"Stopped in epoch {epoch + 1} of {epochs} of the teachers.")
+
+    def progress_due(self) -> bool:
+        due = time.perf_counter() - self.last_progress >= PROGRESS_EVERY
+        if due:
+            self.last_progress = time.perf_counter()
+        return due
 
     def train_epoch(self, epoch: int, interrupted: Callable[[], bool]) -> bool:
         """The steps of one epoch that are still to do; False if it was stopped before its end."""
@@ -226,14 +282,14 @@ class Trainer:
         started = time.perf_counter() - run.seconds
         with bar:
             stopped = False
-            for i, (images, labels) in enumerate(self.batches(epoch, done), done):
+            for i, batch in enumerate(self.batches(epoch, done), done):
                 stopped = self.asked_to_stop(epoch, i, interrupted)
                 if stopped:
                     break
                 global_count = min(recipe.batch_size, count - i * recipe.batch_size)
                 lr = recipe.learning_rate(run.step, self.steps * recipe.epochs)
                 seeds = (self.seed, run.step, self.processes.rank)
-                run.sums += self.take_step(images, labels, global_count, lr, seeds)
+                run.sums += self.take_step(*batch, global_count, lr, seeds)
                 run.step += 1
                 run.update_average(recipe.averaging)
                 bar.update()
@@ -246,39 +302,44 @@ class Trainer:
         if self.processes.count > 1 and i % AGREE_EVERY:
             return False
         stop = interrupted()
-        now = time.perf_counter()
-        if self.on_progress and now - self.last_progress >= PROGRESS_EVERY:
-            self.last_progress = now
+        if self.progress_due():
             loss, hits = self.run.sums.tolist()
             seen = max(1, i * self.recipe.batch_size // self.processes.count)
             progress = Progress(
-                epoch + 1, self.recipe.epochs, i, self.steps, loss / seen, hits / seen,
-                tuple(self.run.history),
+                epoch + 1, self.recipe.epochs, i, self.steps, loss / seen,
+                hits / seen * len(self.training) / self.known, tuple(self.run.history),
             )  # fmt: skip
             stop |= not self.on_progress(progress)
         return self.processes.any(stop)
 
-    def batches(self, epoch: int, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process's share of each global batch of an epoch. The order and the augmentation
-        depend on the seed and the epoch alone, so that a resumed run sees what it would have."""
+    def batches(self, epoch: int, first_step: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """This process's share of each global batch of an epoch: images, targets and labels. The
+        order and the augmentation depend on the seed and the epoch alone, so that a resumed run
+        sees what it would have."""
         recipe, generator = self.recipe, torch.Generator().manual_seed(self.seed * 100_003 + epoch)
         count, batch = len(self.training), recipe.batch_size
         order = torch.randperm(count, generator=generator)
         draws = draw_augmentation(count, recipe.crop_padding, generator)
+        view = epoch % len(self.targets)
+        if recipe.teacher:  # crops and mirrors as the teacher has seen them
+            seen = order < self.known
+            draws[seen, :3] = draw_view(view, self.known, recipe.crop_padding)[order[seen], :3]
         order, draws = order.to(self.device), draws.to(self.device)
         chunk = batch * max(1, CHUNK // batch) if self.device.type == "cuda" else batch
         for start in range(first_step * batch, count, chunk):
             mine = self.processes.share(order[start : start + chunk])
-            images, labels = self.training.images[mine], self.training.labels[mine]
+            targets, labels = self.targets[view, mine], self.training.labels[mine]
             images = augment(
-                images,
+                self.training.images[mine],
                 self.processes.share(draws[start : start + chunk]),
                 recipe.crop_padding,
                 recipe.flip,
                 recipe.cutout,
             )
             own = batch // self.processes.count
-            yield from zip(images.split(own), labels.split(own), strict=True)
+            if targets.is_floating_point():
+                targets = targets.float()
+            yield from zip(*(t.split(own) for t in (images, targets, labels)), strict=True)
 
     def epoch_row(self, epoch: int) -> dict[str, float]:
         """The line of history.csv for the epoch that has just ended."""
@@ -287,7 +348,7 @@ class Trainer:
         val_loss, val_accuracy = self.validate(self.validation)
         return {
             "epoch": epoch + 1,
-            "accuracy": hits / count,
+            "accuracy": hits / self.known,
             "loss": loss / count,
             "val_accuracy": val_accuracy,
             "val_loss": val_loss,
@@ -341,7 +402,7 @@ class Trainer:
             "recipe": asdict(self.recipe),
             "seed": self.seed,
             "class_names": list(self.data.class_names),
-            "train_images": len(self.training),
+            "train_images": self.known,
             "precision": self.precision,
         }
 
@@ -405,8 +466,8 @@ class Trainer:
             "hardware": describe_hardware(self.device, self.processes.count),
             "data": {
                 "origin": data.origin,
-                "train_images": len(self.training),
-                "held_out_images": len(data.train) - len(self.training),
+                "train_images": self.known,
+                "held_out_images": len(data.train) - self.known,
                 "test_images": len(data.test),
             },
             "versions": versions(),

@@ -157,9 +157,14 @@ def told(words: Words) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        reason = getattr(error, "reason", "other")
-        message = words(f"error.{reason}", message=error)
-        raise gr.Error(message, title=words("error.title"), print_exception=False) from error
+        raise gr.Error(
+            explained(error, words), title=words("error.title"), print_exception=False
+        ) from error
+
+
+def explained(error: UserError, words: Words) -> str:
+    """What went wrong, in the visitor's language where it is one of the foreseen reasons."""
+    return words(f"error.{getattr(error, 'reason', 'other')}", message=error)
 
 
 def get_classifier(page: Page, model: str | None, words: Words) -> Classifier:

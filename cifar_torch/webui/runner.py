@@ -49,12 +49,12 @@ class TrainingError(UserError):
 
 @dataclass(frozen=True)
 class Status:
-    """Where the run is. `error` is set when it failed."""
+    """Where the run is. When it failed, `error` is what was wrong."""
 
     phase: Phase = "idle"
     name: str = ""
     progress: "Progress | None" = None
-    error: str = ""
+    error: UserError | None = None
 
     @property
     def running(self) -> bool:
@@ -102,9 +102,9 @@ class Runner:
         except Stopped:
             self.status = replace(self.status, phase="stopped")
         except UserError as error:
-            self.status = replace(self.status, phase="failed", error=str(error))
+            self.status = replace(self.status, phase="failed", error=error)
         except Exception as error:
-            self.status = replace(self.status, phase="failed", error=repr(error))
+            self.status = replace(self.status, phase="failed", error=UserError(repr(error)))
             raise
 
     def _note(self, progress: "Progress") -> bool:

@@ -12,7 +12,7 @@ import gradio as gr
 from cifar_torch.data import Data
 from cifar_torch.recipes import RECIPES, get_recipe
 from cifar_torch.webui.datasets import training_data
-from cifar_torch.webui.page import QUIET, Page, menu, told
+from cifar_torch.webui.page import QUIET, Page, explained, menu, told
 from cifar_torch.webui.runner import Runner, Status, load_zip
 from cifar_torch.webui.words import Words, label
 
@@ -95,9 +95,15 @@ def _show(
 def status_html(status: Status, words: Words) -> str:
     """The run in words, bars and curves."""
     name, progress = escape(status.name), status.progress
-    said = words(f"train.{status.phase}", name=name, error=escape(status.error))
+    error = explained(status.error, words) if status.error else ""
+    early = status.phase == "stopped" and progress is None
+    phase = "stopped_early" if early else status.phase
+    said = words(f"train.{phase}", name=name, error=escape(error))
     if progress is None:
         return f"<p role='status'>{said}</p>"
+    if progress.teaching:
+        taught = words("train.teacher", epoch=progress.epoch, epochs=progress.epochs)
+        return f"<p role='status'>{said}</p><p>{taught}</p>"
     done = progress.step / max(progress.steps, 1)
     numbers = words(
         "train.now",

@@ -1,0 +1,249 @@
+"""Larger networks, trained first on the same images, whose answers the small one learns."""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from cifar_torch.data import Split, augment, cache_folder, draw_augmentation
+
+VERSION = 1  # of what is cached; another one where the teacher's training changes
+SEED = 20_240_404  # the same teachers for every run on the same images
+COUNT = 2  # two short trainings teach more than a long one
+VIEWS = 8  # crops of each image that the teachers look at
+CROP_PADDING = 2  # in the teachers' own training
+BATCH = 1000
+
+Normalise = Callable[[Tensor], Tensor]
+
+
+class TeacherNet(nn.Sequential):
+    """The network of Jordan's airbench (arXiv 2404.00498): a fixed whitening layer, and three
+    blocks of two convolutions with batch normalisation. 2.0 million weights, but three times the
+    work of CifarNet. Normalised images (N, 3, 32, 32) -> logits (N, num_classes)."""
+
+    def __init__(self, num_classes: int):
+        super().__init__(
+            nn.Conv2d(3, 24, kernel_size=2),
+            nn.GELU(),
+            *_block(24, 64),
+            *_block(64, 256),
+            *_block(256, 256),
+            nn.MaxPool2d(3),
+            nn.Flatten(),
+            nn.Linear(256, num_classes, bias=False),
+        )
+        self.whitening.weight.requires_grad_(False)
+        nn.init.zeros_(self.whitening.bias)
+
+    @property
+    def whitening(self) -> nn.Conv2d:
+        return self[0]
+
+    def whiten(self, images: Tensor, epsilon: float = 5e-4) -> None:
+        """Make the first kernels the principal components of the images' 2x2 patches, scaled to
+        variance one, and their negatives."""
+        patches = F.unfold(images, 2).transpose(1, 2).reshape(-1, 12).double()
+        variances, components = torch.linalg.eigh(patches.T @ patches / len(patches))
+        kernels = (components / (variances + epsilon).sqrt()).T.reshape(12, 3, 2, 2)
+        self.whitening.weight.data.copy_(torch.cat([kernels, -kernels]))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) / 9
+
+
+def _block(channels_in: int, channels_out: int) -> list[nn.Module]:
+    return [
+        _convolution(channels_in, channels_out),
+        nn.MaxPool2d(2),
+        _normalisation(channels_out),
+        nn.GELU(),
+        _convolution(channels_out, channels_out),
+        _normalisation(channels_out),
+        nn.GELU(),
+    ]
+
+
+def _convolution(channels_in: int, channels_out: int) -> nn.Conv2d:
+    layer = nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1, bias=False)
+    nn.init.dirac_(layer.weight.data[:channels_in])  # the first channels begin as copies
+    return layer
+
+
+def _normalisation(channels: int) -> nn.BatchNorm2d:
+    layer = nn.BatchNorm2d(channels, eps=1e-12, momentum=0.4)
+    layer.weight.requires_grad_(False)
+    return layer
+
+
+@dataclass
+class Teachers:
+    """COUNT networks that are trained on `images`, `epochs` each. Their answers are kept in files
+    that every run on the same images finds.
+
+    `before_step` is called with the number of epochs done by all of them; it may raise, and the
+    training goes on from that epoch another time.
+    """
+
+    images: Split
+    num_classes: int
+    normalise: Normalise
+    epochs: int
+    crop_padding: int
+    flip: bool
+    dtype: torch.dtype
+    before_step: Callable[[int], None] = lambda epoch: None
+
+    def answers(self) -> Tensor:
+        """Their mean probabilities (VIEWS, N, num_classes) float16 for the views of `draw_view`."""
+        key = self._key()
+        answers = [
+            self._answers_of(number, cache_folder() / f"teacher-{key}-{number}.safetensors")
+            for number in range(COUNT)
+        ]
+        return torch.stack(answers).float().mean(dim=0).half()
+
+    def _answers_of(self, number: int, path: Path) -> Tensor:
+        try:
+            return load_file(path)["answers"]
+        except (OSError, SafetensorError, KeyError):
+            pass  # not there, or damaged: made anew
+        unfinished = path.with_suffix(".unfinished")
+        answers = self._look(self._train(number, unfinished))
+        _write(path, {"answers": answers})
+        unfinished.unlink(missing_ok=True)
+        return answers
+
+    def _key(self) -> str:
+        settings = [VERSION, self.epochs, self.num_classes, str(self.dtype)]
+        settings += [self.crop_padding, self.flip]
+        digest = hashlib.sha256(json.dumps(settings).encode())
+        for tensor in (self.images.images, self.images.labels):
+            digest.update(tensor.cpu().numpy().data)
+        return digest.hexdigest()[:16]
+
+    def _train(self, number: int, unfinished: Path) -> TeacherNet:
+        """airbench's recipe: SGD with a fast rise and a slow fall of the rate, label smoothing, and
+        now and then a step back to the moving average of the weights."""
+        images, device = self.images, self.images.labels.device
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED + number)
+            network = TeacherNet(self.num_classes)
+        network = network.to(device, memory_format=torch.channels_last)
+        network.whiten(self.normalise(images.images[:5000]))
+        momentum, scale = 0.85, 1024 * (1 + 1 / (1 - 0.85))
+        batch = min(BATCH, len(images))
+        rate, decay = 11.5 / scale, 0.0153 * batch / scale  # of a loss that is summed
+        trained = [p for p in network.parameters() if p.requires_grad]
+        rates = [rate * 64 if p.ndim == 1 else rate for p in trained]
+        optimizer = torch.optim.SGD(
+            [
+                {"params": [p], "lr": lr, "weight_decay": decay / lr}
+                for p, lr in zip(trained, rates, strict=True)
+            ],
+            momentum=momentum,
+            nesterov=True,
+        )
+        values = [v for v in network.state_dict().values() if v.is_floating_point()]
+        average = [v.clone() for v in values]
+        steps = len(images) // batch  # of an epoch; the rest of the images waits for another
+        momenta = [torch.zeros_like(p) for p in trained]
+        for parameter, buffer in zip(trained, momenta, strict=True):
+            optimizer.state[parameter]["momentum_buffer"] = buffer
+        state = [*values, *average, *momenta]
+        first = _resume(unfinished, state)
+        for epoch in tqdm(
+            range(first, self.epochs),
+            f"Teacher {number + 1}/{COUNT}",
+            self.epochs,
+            initial=first,
+            unit="epoch",
+            leave=False,
+        ):
+            generator = torch.Generator().manual_seed(SEED + COUNT * epoch + number)
+            order = torch.randperm(len(images), generator=generator).to(device)
+            draws = draw_augmentation(len(images), CROP_PADDING, generator)
+            draws[:, 2] = (torch.arange(len(images)) + epoch) % 2  # each as often mirrored as not
+            draws = draws.to(device)
+            network.whitening.bias.requires_grad_(epoch < max(1, self.epochs * 3 // 10))
+            network.train()
+            for i, chosen in enumerate(order[: steps * batch].split(batch)):
+                self.before_step(number * self.epochs + epoch)
+                done = epoch * steps + i
+                share = done / (steps * self.epochs)
+                for group, lr in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = lr * _rate(share)
+                pictures = augment(
+                    images.images[chosen], draws[chosen], CROP_PADDING, flip=True, cutout_size=0
+                )
+                logits = self._logits(network, pictures)
+                loss = F.cross_entropy(
+                    logits, images.labels[chosen], label_smoothing=0.2, reduction="sum"
+                )
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                if done % 5 == 4:
+                    torch._foreach_lerp_(average, values, 1 - 0.95**5 * share**3)
+                    torch._foreach_copy_(values, average)
+            _write(unfinished, {str(i): t for i, t in enumerate(state)}, {"epoch": str(epoch + 1)})
+        return network
+
+    def _logits(self, network: TeacherNet, images: Tensor) -> Tensor:
+        images = self.normalise(images).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(images.device.type, self.dtype, self.dtype != torch.float32):
+            return network(images).float()
+
+    @torch.inference_mode()
+    def _look(self, network: TeacherNet) -> Tensor:
+        network.eval()
+        images, answers = self.images.images, []
+        for view in tqdm(range(VIEWS), "Its answers", unit="view", leave=False):
+            draws = draw_view(view, len(images), self.crop_padding).to(images.device)
+            for i, d in zip(images.split(BATCH), draws.split(BATCH), strict=True):
+                pictures = augment(i, d, self.crop_padding, self.flip, cutout_size=0)
+                answers.append(self._logits(network, pictures).softmax(dim=1).half())
+        return torch.cat(answers).view(VIEWS, len(images), -1).cpu()
+
+
+def draw_view(view: int, count: int, crop_padding: int) -> Tensor:
+    """What `augment` needs for one of the VIEWS of `count` images, (count, 5); for the cut-outs
+    the teacher has no use."""
+    return draw_augmentation(count, crop_padding, torch.Generator().manual_seed(SEED - 1 - view))
+
+
+def _rate(share: float) -> float:
+    """The part of the peak rate after that share of the training."""
+    return 0.2 + 0.8 * share / 0.23 if share < 0.23 else 1 - 0.93 * (share - 0.23) / 0.77
+
+
+def _resume(path: Path, state: list[Tensor]) -> int:
+    """Put an unfinished training's values into `state`; the epochs that it had done."""
+    try:
+        with safe_open(path, "pt") as file:
+            for i, tensor in enumerate(state):
+                tensor.copy_(file.get_tensor(str(i)))
+            return int(file.metadata()["epoch"])
+    except (OSError, SafetensorError):
+        return 0
+
+
+def _write(path: Path, tensors: dict[str, Tensor], meta: dict[str, str] | None = None) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, temporary, meta)
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        print(f"The teacher could not be kept in {path.parent}: {error}", file=sys.stderr)

@@ -1,0 +1,150 @@
+"""Learning from teachers and from outliers."""
+
+import numpy as np
+import pytest
+import torch
+
+from cifar_torch import teacher, training
+from cifar_torch.data import load_image_folder
+from cifar_torch.outliers import close_ups, make_outliers, shuffled_tiles
+from cifar_torch.recipes import get_recipe
+from cifar_torch.teacher import TeacherNet, Teachers, draw_view
+from cifar_torch.training import Stopped, train
+from tests.pictures import write_image_folder
+
+IMAGES = torch.randint(0, 256, (40, 3, 32, 32), generator=torch.Generator().manual_seed(1)).byte()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_image_folder(tmp_path_factory.mktemp("things"), 100)
+
+
+@pytest.fixture
+def data(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(teacher, "BATCH", 60)
+    return load_image_folder(folder)
+
+
+def teachers(data, epochs=4, **changes) -> Teachers:
+    def normalise(images):
+        return images.float() / 128 - 1
+
+    arguments = {"crop_padding": 2, "flip": True, "dtype": torch.float32} | changes
+    return Teachers(data.train, 4, normalise, epochs, **arguments)
+
+
+def test_the_teachers_learn_and_answer_for_each_view(data):
+    answers = teachers(data).answers()
+    assert answers.shape == (teacher.VIEWS, len(data.train), 4)
+    assert torch.allclose(answers.float().sum(dim=2), torch.ones(answers.shape[:2]), atol=0.01)
+    assert (answers.argmax(dim=2) == data.train.labels).float().mean() > 0.7  # chance: 0.25
+
+
+def test_their_answers_are_kept_and_those_of_other_images_are_not_taken(data, monkeypatch):
+    before = teachers(data, epochs=1).answers()
+    trained = []
+    monkeypatch.setattr(Teachers, "_train", lambda *a: trained.append(a) or TeacherNet(4))
+    assert torch.equal(teachers(data, epochs=1).answers(), before)
+    assert not trained
+    data.train.images[0, 0, 0, 0] += 1
+    teachers(data, epochs=1).answers()
+    assert len(trained) == teacher.COUNT
+
+
+def test_a_stopped_teacher_goes_on_and_ends_as_if_it_had_not_been_stopped(data, tmp_path):
+    whole = teachers(data, epochs=3).answers()
+    for file in (tmp_path / "cache").rglob("teacher-*"):
+        file.unlink()
+
+    calls = []
+
+    def stop_in_the_third_epoch(epoch: int) -> None:
+        calls.append(epoch)
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        teachers(data, epochs=3, before_step=stop_in_the_third_epoch).answers()
+    calls.clear()
+    assert torch.equal(teachers(data, epochs=3, before_step=calls.append).answers(), whole)
+    assert calls[0] == 2
+
+
+def test_whitening_makes_the_patches_uncorrelated():
+    net = TeacherNet(10)
+    smooth = torch.nn.functional.avg_pool2d(IMAGES.float(), 3, 1, 1) / 255
+    net.whiten(smooth - smooth.mean(), epsilon=0)
+    out = torch.nn.functional.conv2d(smooth - smooth.mean(), net.whitening.weight[:12])
+    flat = out.permute(1, 0, 2, 3).flatten(1)
+    assert torch.allclose(flat @ flat.T / flat.shape[1], torch.eye(12), atol=1e-3)
+
+
+def test_a_run_learns_from_teachers_and_outliers_and_sees_what_the_teachers_saw(
+    data, tmp_path, monkeypatch
+):
+    recipe = get_recipe(
+        "report", epochs=2, batch_size=50, teacher=1, outliers=0.2, crop_padding=2, flip=True
+    )
+    seen = {}
+    batches = training.Trainer.batches
+
+    def note(trainer, epoch, first):
+        for images, targets, labels in batches(trainer, epoch, first):
+            seen.setdefault(epoch, []).append((images, targets, labels))
+            yield images, targets, labels
+
+    monkeypatch.setattr(training.Trainer, "batches", note)
+    checkpoint = train(data, recipe, tmp_path / "out", device="cpu")
+    assert checkpoint.config["data"]["train_images"] == len(data.train)
+    assert 0 <= checkpoint.history[-1]["accuracy"] <= 1
+    for epoch, parts in seen.items():
+        images, targets, labels = (torch.cat(t) for t in zip(*parts, strict=True))
+        assert (labels == -1).sum() == round(0.2 * len(data.train))
+        assert (targets[labels == -1] == 0.25).all()
+        views = training.augment(
+            data.train.images, draw_view(epoch, len(data.train), 2), 2, True, 0
+        )
+        known = {v.numpy().tobytes() for v in views}
+        assert all(i.numpy().tobytes() in known for i in images[labels >= 0])
+
+
+def test_a_run_that_is_stopped_while_its_teachers_learn_can_go_on(data, tmp_path):
+    recipe = get_recipe("report", epochs=1, batch_size=50, teacher=2)
+    told = []
+    with pytest.raises(Stopped, match="of the teachers"):
+        train(data, recipe, tmp_path / "out", device="cpu", on_progress=lambda p: told.append(p))
+    assert told[0].teaching
+    assert train(data, recipe, tmp_path / "out", device="cpu", resume=True).history
+
+
+def test_outliers_are_pictures_and_the_same_for_the_same_seed():
+    made = make_outliers(53, IMAGES, seed=3)
+    assert made.shape == (53, 3, 32, 32) and made.dtype == torch.uint8
+    assert torch.equal(made, make_outliers(53, IMAGES, seed=3))
+    assert not torch.equal(made, make_outliers(53, IMAGES, seed=4))
+    assert len({picture.numpy().tobytes() for picture in made}) == 53
+
+
+def test_shuffled_tiles_keep_every_tile():
+    shuffled = shuffled_tiles(IMAGES, np.random.default_rng(0), size=8)
+
+    def tiles(image):
+        return sorted(
+            image[:, y : y + 8, x : x + 8].numpy().tobytes()
+            for y in range(0, 32, 8)
+            for x in range(0, 32, 8)
+        )
+
+    assert [tiles(i) for i in shuffled] == [tiles(i) for i in IMAGES]
+    assert not torch.equal(shuffled, IMAGES)
+
+
+def test_a_close_up_is_a_corner_enlarged():
+    flat = torch.arange(4).repeat_interleave(3 * 32 * 32).view(4, 3, 32, 32).byte() * 50
+    large = close_ups(flat, np.random.default_rng(0))
+    assert (large.int() - flat.int()).abs().max() <= 1  # the weights of a filter round
+    image = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    image[:, :, 9:23, 9:23] = 255  # of which no corner has a part
+    assert not close_ups(image, np.random.default_rng(0)).any()
