@@ -217,14 +217,12 @@ class Project:
 
         from cifar_torch.processes import Processes
         from cifar_torch.recipes import get_recipe
-        from cifar_torch.step import make_step
         from cifar_torch.training import Trainer
 
         recipe = get_recipe("report", batch_size=batch, epochs=1000)
         nowhere, processes = Path(os.devnull), Processes(torch.device("cpu"))
         trainer = Trainer(self._data(images), recipe, nowhere, processes, precision, 0, None)
-        run = trainer.run
-        trainer.take_step = make_step(run.weights, run.optimizer, recipe, trainer.dtype, processes)
+        trainer.prepare()
         return trainer
 
     def train(self, precision: str, batch: int, images: int) -> float:
@@ -284,7 +282,7 @@ class Project:
 
         classifier = Classifier(Checkpoint(CifarNet(), {"class_names": CIFAR10_CLASSES}))
         pixels = pictures()[0][:1]
-        return _median_ms(lambda: classifier.classify_pixels(pixels), calls)
+        return _median_ms(lambda: classifier.classify_views([pixels]), calls)
 
 
 def _median_ms(call: Any, calls: int) -> float:

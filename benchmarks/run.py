@@ -213,7 +213,7 @@ def latency(bench: Bench, calls: int) -> dict[str, Any]:
     """Milliseconds for one picture."""
     rows = {
         "keras": Row("keras.Model.predict", "keras", {"calls": calls}),
-        "project": Row("Classifier.classify_pixels", "project", {"calls": calls}),
+        "project": Row("Classifier.classify_views", "project", {"calls": calls}),
     }
     times = bench.alternate("latency", rows)
     verdict = at_most("one picture, ms", times["project"], LATENCY_LIMIT)

@@ -95,11 +95,10 @@ def evaluate(args: argparse.Namespace) -> int:
     temperature = classifier.temperature
     metrics = measure(logits, split.labels, classifier.class_names, temperature)
     if args.photos:
-        photos = load_photos(args.photos, classifier.class_names, args.strict)
+        photos, labels = load_photos(args.photos, classifier.class_names, args.strict)
         metrics["photos"] = measure_photos(
-            classifier.logits(photos.images), photos.labels, logits, temperature,
-            classifier.none_below,
-        )  # fmt: skip
+            classifier.logits_of_views(photos), labels, logits, temperature, classifier.none_below
+        )
 
     def draw(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

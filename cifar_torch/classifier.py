@@ -18,7 +18,7 @@ from cifar_torch.checkpoint import (
 )
 from cifar_torch.errors import UserError
 from cifar_torch.evaluation import energy, predict_logits
-from cifar_torch.images import ImageSource, open_image, to_pixels
+from cifar_torch.images import ImageSource, look, open_image
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Answer:
     """What the classifier says of one picture.
 
     `class_name` is None for «none of these». `confidences` has every class, the likeliest first,
-    as calibrated probabilities; `pixels` is the (32, 32, 3) uint8 picture that the network saw.
+    as calibrated probabilities; `pixels` is the (32, 32, 3) uint8 picture that the network saw
+    first, the whole of it.
     """
 
     class_name: str | None
@@ -57,17 +58,23 @@ class Classifier:
 
     def classify(self, source: ImageSource) -> Answer:
         """The answer for one picture: a path, bytes, PIL image or array. Raises ImageError."""
-        return self.classify_pixels(to_pixels(open_image(source))[None])[0]
+        return self.classify_views([look(open_image(source))])[0]
 
-    def classify_pixels(self, pixels: np.ndarray) -> list[Answer]:
-        """The answers for pictures as the network sees them, (N, 32, 32, 3) uint8."""
-        logits = self.logits(torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2))
+    def classify_views(self, pictures: Sequence[np.ndarray]) -> list[Answer]:
+        """The answers for pictures as `look` gives them, each (V, 32, 32, 3) uint8."""
+        logits = self.logits_of_views(pictures)
         probabilities = (logits / self.temperature).softmax(dim=1).numpy()
-        familiar = [True] * len(pixels)
+        familiar = [True] * len(pictures)
         if self.none_below is not None:
             familiar = (energy(logits, self.temperature) >= self.none_below).tolist()
-        rows = zip(probabilities, familiar, pixels, strict=True)
-        return [self._answer(*row) for row in rows]
+        rows = zip(probabilities, familiar, pictures, strict=True)
+        return [self._answer(answer, known, views[0]) for answer, known, views in rows]
+
+    def logits_of_views(self, pictures: Sequence[np.ndarray]) -> Tensor:
+        """Logits (N, classes) of pictures as `look` gives them: the mean over a picture's views."""
+        views = torch.from_numpy(np.concatenate(pictures)).permute(0, 3, 1, 2)
+        each = self.logits(views).split([len(picture) for picture in pictures])
+        return torch.stack([logits.mean(dim=0) for logits in each])
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Calibrated probabilities (N, classes) of images (N, 3, 32, 32) uint8."""

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFilter, ImageOps
 
 from cifar_torch.errors import UserError
 
 ImageSource = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
 
 IMAGE_SIZE = 32
+# Both chosen on photographs; docs/experiments.md has the figures.
+SOFTNESS = 0.4  # standard deviation in pixels of the blur: CIFAR-10's pictures are softer than ours
+MIDDLES = (1.0, 0.8)  # of the shorter side
 MAX_MEGAPIXELS = 100
 # Named, so that a file never reaches Pillow's readers for PostScript, PDF and the like.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "PPM")
@@ -113,9 +116,30 @@ def _grey(values: np.ndarray) -> Image.Image:
     return Image.fromarray(values.clip(0, 255).round().astype(np.uint8))
 
 
-def to_pixels(image: Image.Image) -> np.ndarray:
-    """The (32, 32, 3) uint8 pixels that the network sees; a 32x32 picture goes in untouched."""
+def to_pixels(
+    image: Image.Image, box: tuple[float, float, float, float] | None = None
+) -> np.ndarray:
+    """The picture, or the part of it in `box` (left, top, right, bottom), as the (32, 32, 3) uint8
+    pixels that the network sees; a 32x32 picture goes in untouched."""
+    if image.size == (IMAGE_SIZE, IMAGE_SIZE):
+        return np.asarray(image)
+    # Squashed, as the photographs of CIFAR-10 were; Pillow's filters are antialiased.
+    size = (IMAGE_SIZE, IMAGE_SIZE)
+    small = image.resize(size, Image.Resampling.BICUBIC, box, reducing_gap=3.0)
+    return np.asarray(small.filter(ImageFilter.GaussianBlur(SOFTNESS)))
+
+
+def look(image: Image.Image) -> np.ndarray:
+    """The views (V, 32, 32, 3) uint8 of a picture that the network's answers are averaged over:
+    the whole picture, its middle square, and the middle of that; of a 32x32 picture itself."""
+    views = [to_pixels(image)]
     if image.size != (IMAGE_SIZE, IMAGE_SIZE):
-        # Squashed, as the photographs of CIFAR-10 were; Pillow's filters are antialiased.
-        image = image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC, reducing_gap=3.0)
-    return np.asarray(image)
+        views += [to_pixels(image, _middle(image.size, share)) for share in MIDDLES]
+    return np.stack(views)
+
+
+def _middle(size: tuple[int, int], share: float) -> tuple[float, float, float, float]:
+    """The square in the middle whose side is this share of the shorter side, as a box."""
+    half = min(size) * share / 2
+    x, y = size[0] / 2, size[1] / 2
+    return x - half, y - half, x + half, y + half

@@ -27,14 +27,17 @@ BATCH = 1000
 Normalise = Callable[[Tensor], Tensor]
 
 
-class TeacherNet(nn.Sequential):
+class TeacherNet(nn.Module):
     """The network of Jordan's airbench (arXiv 2404.00498): a fixed whitening layer, and three
     blocks of two convolutions with batch normalisation. 2.0 million weights, but three times the
     work of CifarNet. Normalised images (N, 3, 32, 32) -> logits (N, num_classes)."""
 
     def __init__(self, num_classes: int):
-        super().__init__(
-            nn.Conv2d(3, 24, kernel_size=2),
+        super().__init__()
+        self.whitening = nn.Conv2d(3, 24, kernel_size=2)
+        self.whitening.weight.requires_grad_(False)
+        nn.init.zeros_(self.whitening.get_parameter("bias"))
+        self.layers = nn.Sequential(
             nn.GELU(),
             *_block(24, 64),
             *_block(64, 256),
@@ -43,12 +46,6 @@ class TeacherNet(nn.Sequential):
             nn.Flatten(),
             nn.Linear(256, num_classes, bias=False),
         )
-        self.whitening.weight.requires_grad_(False)
-        nn.init.zeros_(self.whitening.bias)
-
-    @property
-    def whitening(self) -> nn.Conv2d:
-        return self[0]
 
     def whiten(self, images: Tensor, epsilon: float = 5e-4) -> None:
         """Make the first kernels the principal components of the images' 2x2 patches, scaled to
@@ -59,7 +56,7 @@ class TeacherNet(nn.Sequential):
         self.whitening.weight.data.copy_(torch.cat([kernels, -kernels]))
 
     def forward(self, images: Tensor) -> Tensor:
-        return super().forward(images) / 9
+        return self.layers(self.whitening(images)) / 9
 
 
 def _block(channels_in: int, channels_out: int) -> list[nn.Module]:
@@ -138,8 +135,8 @@ class Teachers:
         images, device = self.images, self.images.labels.device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED + number)
-            network = TeacherNet(self.num_classes)
-        network = network.to(device, memory_format=torch.channels_last)
+            network = TeacherNet(self.num_classes).to(device)
+        network.to(memory_format=torch.channels_last)
         network.whiten(self.normalise(images.images[:5000]))
         momentum, scale = 0.85, 1024 * (1 + 1 / (1 - 0.85))
         batch = min(BATCH, len(images))
@@ -175,7 +172,9 @@ class Teachers:
             draws = draw_augmentation(len(images), CROP_PADDING, generator)
             draws[:, 2] = (torch.arange(len(images)) + epoch) % 2  # each as often mirrored as not
             draws = draws.to(device)
-            network.whitening.bias.requires_grad_(epoch < max(1, self.epochs * 3 // 10))
+            network.whitening.get_parameter("bias").requires_grad_(
+                epoch < max(1, self.epochs * 3 // 10)
+            )
             network.train()
             for i, chosen in enumerate(order[: steps * batch].split(batch)):
                 self.before_step(number * self.epochs + epoch)

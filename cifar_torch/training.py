@@ -212,13 +212,11 @@ class Trainer:
 
     def fit(self, interrupted: Callable[[], bool]) -> Checkpoint | None:
         """All epochs that are still to do. Raises Stopped."""
-        run, recipe = self.run, self.recipe
         try:
-            self.targets = self.make_targets(interrupted)
+            self.prepare(interrupted)
         except Stopped:
             self.save(finished=False)
             raise
-        self.take_step = make_step(run.weights, run.optimizer, recipe, self.dtype, self.processes)
         for epoch in range(self.run.step // self.steps, self.recipe.epochs):
             if not self.train_epoch(epoch, interrupted):
                 self.save(finished=False)
@@ -229,6 +227,14 @@ class Trainer:
             self.run.sums.zero_()
             checkpoint = self.save(finished=epoch + 1 == self.recipe.epochs)
         return checkpoint
+
+    def prepare(self, interrupted: Callable[[], bool] = lambda: False) -> None:
+        """What comes before the first step. Raises Stopped."""
+        run = self.run
+        self.targets = self.make_targets(interrupted)
+        self.take_step = make_step(
+            run.weights, run.optimizer, self.recipe, self.dtype, self.processes
+        )
 
     def make_targets(self, interrupted: Callable[[], bool]) -> Tensor:
         """What the network is to answer, by view and training image: labels (1, N), or

@@ -259,14 +259,14 @@ class SlowClassifiers(Classifiers):
         self.started.set()
         assert self.go_on.wait(10)
         classifier = super().get(name)
-        count, classify = self.passes.append, classifier.classify_pixels
+        count, classify = self.passes.append, classifier.classify_views
 
         class Counting:
             checkpoint = classifier.checkpoint
 
-            def classify_pixels(self, pixels: np.ndarray) -> list[Answer]:
-                count(len(pixels))
-                return classify(pixels)
+            def classify_views(self, pictures: list[np.ndarray]) -> list[Answer]:
+                count(len(pictures))
+                return classify(pictures)
 
         return Counting()
 
@@ -274,7 +274,7 @@ class SlowClassifiers(Classifiers):
 def test_what_arrives_together_shares_a_pass(classifiers):
     slow = SlowClassifiers(classifiers)
     batcher = Batcher(slow, limit=8)
-    pixels = np.random.default_rng(0).integers(0, 256, (13, 32, 32, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (13, 1, 32, 32, 3), dtype=np.uint8)
     futures = [batcher.submit(None, pixels[0])]
     assert slow.started.wait(10)
     futures += [batcher.submit(None, x) for x in pixels[1:]]
@@ -283,8 +283,8 @@ def test_what_arrives_together_shares_a_pass(classifiers):
     answers = [future.result(10)[1] for future in futures]
     assert slow.passes == [1, 7, 4]
     for answer, x in zip(answers, np.delete(pixels, 4, axis=0), strict=True):
-        assert np.array_equal(answer.pixels, x)
-        (alone,) = classifiers.get().classify_pixels(x[None])
+        assert np.array_equal(answer.pixels, x[0])
+        (alone,) = classifiers.get().classify_views([x])
         assert answer.confidences == pytest.approx(alone.confidences, abs=1e-5)
 
 

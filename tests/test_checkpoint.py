@@ -8,10 +8,12 @@ import threading
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cifar_torch.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
 from cifar_torch.classifier import Classifier, Classifiers
 from cifar_torch.errors import UserError
+from cifar_torch.images import look
 from cifar_torch.model import CifarNet
 
 NAMES = ["cat", "dog", "frog"]
@@ -163,7 +165,7 @@ def test_answers_are_sorted_probabilities(tmp_path):
     pixels = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8).numpy()
     logits = model.eval()(torch.from_numpy(pixels).permute(0, 3, 1, 2))
     for answer, wanted in zip(
-        classifier.classify_pixels(pixels), (logits / 0.5).softmax(1), strict=True
+        classifier.classify_views(pixels[:, None]), (logits / 0.5).softmax(1), strict=True
     ):
         values = list(answer.confidences.values())
         assert values == sorted(values, reverse=True)
@@ -172,12 +174,30 @@ def test_answers_are_sorted_probabilities(tmp_path):
         assert answer.class_name == next(iter(answer.confidences)) == NAMES[int(wanted.argmax())]
 
 
+def test_the_answer_is_the_mean_over_the_views_of_a_picture(tmp_path):
+    torch.manual_seed(0)
+    model = CifarNet(num_classes=3).eval()
+    save_checkpoint(Checkpoint(model, {**model.settings(), "class_names": NAMES}), tmp_path / "c")
+    large = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
+    views = look(Image.fromarray(large))
+    wanted = model(torch.from_numpy(views).permute(0, 3, 1, 2)).mean(dim=0).softmax(dim=0)
+    classifier = Classifier.load(tmp_path / "c")
+    answer = classifier.classify(large)
+    assert [answer.confidences[n] for n in NAMES] == pytest.approx(wanted.tolist(), abs=1e-5)
+    assert np.array_equal(answer.pixels, views[0])
+    together = classifier.classify_views([views, views[:1], views])
+    assert together[0].confidences == pytest.approx(answer.confidences, abs=1e-5)
+    assert together[1].confidences == pytest.approx(
+        classifier.classify(views[0]).confidences, abs=1e-5
+    )
+
+
 def test_unfamiliar_pictures_are_answered_none_with_their_runners_up(tmp_path):
     torch.manual_seed(0)
     model = CifarNet(num_classes=3)
     config = {**model.settings(), "class_names": NAMES, "none_below": math.inf}
     save_checkpoint(Checkpoint(model, config), tmp_path / "c")
     pixels = np.zeros((2, 32, 32, 3), np.uint8)
-    for answer in Classifier.load(tmp_path / "c").classify_pixels(pixels):
+    for answer in Classifier.load(tmp_path / "c").classify_views(pixels[:, None]):
         assert answer.class_name is None
         assert set(answer.confidences) == set(NAMES) and answer.confidence > 1 / 3

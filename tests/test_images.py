@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifar_torch.images import MAX_MEGAPIXELS, ImageError, open_image, to_pixels
+from cifar_torch.images import MAX_MEGAPIXELS, ImageError, look, open_image, to_pixels
 
 RED, GREEN, BLUE, WHITE = (220, 30, 40), (30, 200, 60), (20, 60, 210), (255, 255, 255)
 
@@ -106,6 +106,18 @@ def test_a_picture_of_the_networks_own_size_goes_in_untouched():
     got = to_pixels(open_image(encode(Image.fromarray(pixels), "PNG")))
     assert got.dtype == np.uint8
     assert np.array_equal(got, pixels)
+    assert np.array_equal(look(Image.fromarray(pixels)), pixels[None])
+
+
+def test_a_larger_picture_is_looked_at_whole_and_in_its_middle():
+    image = Image.new("RGB", (300, 100), RED)
+    image.paste(GREEN, (100, 0, 200, 100))
+    image.paste(BLUE, (110, 10, 190, 90))
+    whole, middle, closer = look(image)
+    assert np.array_equal(whole, to_pixels(image))
+    assert_close(whole[[0, -1], [0, -1]], np.broadcast_to(RED, (2, 3)), 2)
+    assert_close(middle[[0, 0, -1, -1], [0, -1, 0, -1]], np.broadcast_to(GREEN, (4, 3)), 20)
+    assert_close(closer, np.broadcast_to(BLUE, closer.shape), 24)
 
 
 def test_animated_gif_gives_its_first_frame():
@@ -251,6 +263,7 @@ def test_odd_sizes(size, kind):
     pixels = to_pixels(open_image(encode(Image.new("RGB", size, RED), kind)))
     assert pixels.shape == (32, 32, 3)
     assert_close(pixels, np.broadcast_to(RED, pixels.shape), 4)
+    assert_close(look(open_image(encode(Image.new("RGB", size, RED), kind)))[2], pixels, 1)
 
 
 def cut(kind: str, **options) -> bytes:

@@ -190,7 +190,8 @@ def our_curve(dropout: float, dtype: torch.dtype, seed: int = 0) -> list[float]:
     optimizer = make_optimizer(weights, recipe)
     step = make_step(weights, optimizer, recipe, dtype, Processes(torch.device("cpu")))
     return [
-        step(IMAGES[i], LABELS[i], LABELS[i], len(i), recipe.lr, (seed, number)).tolist()[0] / len(i)
+        step(IMAGES[i], LABELS[i], LABELS[i], len(i), recipe.lr, (seed, number)).tolist()[0]
+        / len(i)
         for number, i in enumerate(batches())
     ]
 

@@ -14,10 +14,11 @@ MAX_BATCH = 64  # pictures of one pass
 
 @dataclass(frozen=True)
 class Job:
-    """One picture, (32, 32, 3) uint8, on its way to a checkpoint; None is the default one."""
+    """One picture's views, (V, 32, 32, 3) uint8, on their way to a checkpoint; None is the default
+    one."""
 
     model: str | None
-    pixels: np.ndarray
+    views: np.ndarray
     future: Future[tuple[str, Answer]] = field(default_factory=Future)
 
 
@@ -33,9 +34,9 @@ class Batcher:
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         threading.Thread(target=self._work, name="batcher", daemon=True).start()
 
-    def submit(self, model: str | None, pixels: np.ndarray) -> Future[tuple[str, Answer]]:
+    def submit(self, model: str | None, views: np.ndarray) -> Future[tuple[str, Answer]]:
         """The checkpoint's name and its answer, later. The future raises what `get` raises."""
-        job = Job(model, pixels)
+        job = Job(model, views)
         self._jobs.put(job)
         return job.future
 
@@ -52,7 +53,7 @@ class Batcher:
     def _answer(self, model: str | None, jobs: list[Job]) -> None:
         try:
             classifier = self._classifiers.get(model)
-            answers = classifier.classify_pixels(np.stack([job.pixels for job in jobs]))
+            answers = classifier.classify_views([job.views for job in jobs])
         except Exception as error:  # whatever it is, each request has to hear of it
             for job in jobs:
                 job.future.set_exception(error)

@@ -18,7 +18,7 @@ from cifar_torch.api.schema import CLASSIFY, SECURITY_SCHEMES, Answers, PictureA
 from cifar_torch.api.uploads import RefusedError, read_pictures
 from cifar_torch.classifier import Classifiers
 from cifar_torch.errors import UserError
-from cifar_torch.images import ImageError, open_image, to_pixels
+from cifar_torch.images import ImageError, look, open_image
 
 DECODERS = 2  # threads; Pillow releases the interpreter's lock while it decodes
 
@@ -82,12 +82,12 @@ class Service:
         """The name of the checkpoint, and what it says of one picture."""
         loop = asyncio.get_running_loop()
         try:
-            pixels = await loop.run_in_executor(self._decoders, _decode, data, name)
+            views = await loop.run_in_executor(self._decoders, _decode, data, name)
         except ImageError as error:
             return None, PictureAnswer.of_error(name, error)
-        title, answer = await asyncio.wrap_future(self._batcher.submit(model, pixels))
+        title, answer = await asyncio.wrap_future(self._batcher.submit(model, views))
         return title, PictureAnswer.of(name, answer)
 
 
 def _decode(data: bytes, name: str | None) -> np.ndarray:
-    return to_pixels(open_image(data, name))
+    return look(open_image(data, name))
