@@ -84,7 +84,7 @@ def evaluate(args: argparse.Namespace) -> int:
     from cifar_torch.checkpoint import METRICS, changed_folder, write_json
     from cifar_torch.classifier import Classifier
     from cifar_torch.data import load_cifar10, load_photos, load_test_images
-    from cifar_torch.evaluation import measure, measure_photos
+    from cifar_torch.evaluation import measure, measure_photos, predict_logits
 
     classifier = Classifier.load(args.checkpoint)
     if args.image_folder:
@@ -93,7 +93,8 @@ def evaluate(args: argparse.Namespace) -> int:
         split = load_cifar10(args.data).test
     logits = classifier.logits(split.images)
     temperature = classifier.temperature
-    metrics = measure(logits, split.labels, classifier.class_names, temperature)
+    one_view = predict_logits(classifier.model, split.images) if classifier.mirror else None
+    metrics = measure(logits, split.labels, classifier.class_names, temperature, one_view)
     if args.photos:
         photos, labels = load_photos(args.photos, classifier.class_names, args.strict)
         metrics["photos"] = measure_photos(
@@ -104,8 +105,7 @@ def evaluate(args: argparse.Namespace) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         matrix = figures.confusion_matrix(metrics["confusion"], classifier.class_names)
         figures.save_figure(matrix, folder / "confusion.png")
-        diagram = figures.reliability({args.checkpoint.name: metrics["reliability"]})
-        figures.save_figure(diagram, folder / "reliability.png")
+        figures.save_figure(figures.before_and_after(metrics), folder / "reliability.png")
 
     if args.save:
         out = args.checkpoint
@@ -135,11 +135,18 @@ def describe(metrics: dict[str, Any]) -> str:
         [
             f"Accuracy: {metrics['accuracy']:.2%} (95% interval {low:.2%} to {high:.2%}, "
             f"{metrics['images']:,} images)",
+            *_one_view(metrics),
             f"Loss: {metrics['loss']:.4f}",
             f"Calibration error (ECE, 15 bins): {metrics['ece']:.2%}",
             *(f"  {name:<{width}}  {share:.1%}" for name, share in metrics["by_class"].items()),
         ]
     )
+
+
+def _one_view(metrics: dict[str, Any]) -> list[str]:
+    if "accuracy_one_view" not in metrics:
+        return []
+    return [f"  without mirror images: {metrics['accuracy_one_view']:.2%}"]
 
 
 def describe_photos(photos: dict[str, Any]) -> str:

@@ -1,10 +1,12 @@
 """The model card of a checkpoint: README.md in the Hugging Face Hub's format."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cifar_torch.checkpoint import Checkpoint
+from cifar_torch.evaluation import wilson_interval
 
 CARD = "README.md"
 
@@ -95,24 +97,52 @@ def _front_matter(config: dict[str, Any], metrics: dict[str, Any]) -> str:
 
 def _results(metrics: dict[str, Any]) -> str:
     low, high = metrics["accuracy_ci95"]
-    rows = "\n".join(f"| {name} | {share:.1%} |" for name, share in metrics["by_class"].items())
+    rows = "\n".join(
+        f"| {name} | {share:.1%} | {_interval(wilson_interval(row[i], sum(row)))} |"
+        for i, ((name, share), row) in enumerate(
+            zip(metrics["by_class"].items(), metrics["confusion"], strict=True)
+        )
+    )
+    one_view = (
+        f" The answers for a picture and its mirror image are averaged; without that it is "
+        f"{metrics['accuracy_one_view']:.2%} ({_interval(metrics['accuracy_one_view_ci95'])})."
+        if "accuracy_one_view" in metrics
+        else ""
+    )
+    before = (
+        f"; before calibration {metrics['uncalibrated']['ece']:.1%}"
+        if "uncalibrated" in metrics
+        else ""
+    )
     return (
         f"## Results\n\nOn {metrics['images']:,} test images: accuracy "
         f"**{metrics['accuracy']:.2%}** (95% interval {low:.2%} to {high:.2%}), cross-entropy "
-        f"{metrics['loss']:.3f}, calibration error (ECE, 15 bins) {metrics['ece']:.1%}.\n\n"
-        f"| class | accuracy |\n|---|---|\n{rows}\n\n{_confusions(metrics)}"
+        f"{metrics['loss']:.3f}, calibration error (ECE, 15 bins) {metrics['ece']:.1%} "
+        f"({_interval(metrics['ece_ci95'])}{before}).{one_view}\n\n"
+        f"| class | accuracy | 95% interval |\n|---|---|---|\n{rows}\n\n{_confusions(metrics)}"
     )
 
 
+def _interval(ends: Sequence[float]) -> str:
+    return f"{ends[0]:.1%} to {ends[1]:.1%}"
+
+
 def _photos(photos: dict[str, Any]) -> str:
-    low, high = photos["accuracy_ci95"]
+    low, high = photos["none_auroc_ci95"]
+    rows = {
+        f"{photos['known']} of things it knows: their class comes first": "accuracy",
+        "their class comes first, and the answer is not «none of these»": "answered_right",
+        f"{photos['none']} of things it does not know: «none of these»": "none_answered_none",
+        "accepted at a threshold that accepts 95% of the test images": "none_accepted_at_95",
+    }
+    lines = "\n".join(
+        f"| {text} | {photos[key]:.1%} | {_interval(photos[f'{key}_ci95'])} |"
+        for text, key in rows.items()
+    )
     return (
-        f"On {photos['known']} ordinary photographs of things it knows: {photos['accuracy']:.1%} "
-        f"get their class (95% interval {low:.1%} to {high:.1%}).\n\n"
-        f"On {photos['none']} of things it does not know: {photos['none_answered_none']:.1%} are "
-        f"answered «none of these»; AUROC against the test images {photos['none_auroc']:.2f}; "
-        f"{photos['none_accepted_at_95']:.0%} would be accepted at a threshold that accepts 95% of "
-        "the test images."
+        f"| ordinary photographs | share | 95% interval |\n|---|---|---|\n{lines}\n\n"
+        f"AUROC of the unknown things against the test images: {photos['none_auroc']:.3f} "
+        f"({low:.3f} to {high:.3f})."
     )
 
 

@@ -86,6 +86,19 @@ def calibration_error(bins: Sequence[dict[str, float]]) -> float:
     return sum(b["share"] * abs(b["confidence"] - b["accuracy"]) for b in bins)
 
 
+def calibration_interval(
+    probabilities: Tensor, labels: Tensor, resamples: int = 200
+) -> tuple[float, float]:
+    """The 95% interval of the calibration error, by the bootstrap."""
+    generator = torch.Generator().manual_seed(0)
+    errors = []
+    for _ in range(resamples):
+        again = torch.randint(len(labels), (len(labels),), generator=generator)
+        errors.append(calibration_error(reliability_bins(probabilities[again], labels[again])))
+    low, high = torch.tensor(errors).quantile(torch.tensor([0.025, 0.975])).tolist()
+    return low, high
+
+
 def energy(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """How familiar pictures look, (N,), from their logits (N, classes): the free energy of Liu et
     al. (arXiv 2010.03759), its sign turned. Pictures of none of the classes score low."""
@@ -101,6 +114,15 @@ def auroc(known: Tensor, unknown: Tensor) -> float:
     """The chance that a random known picture scores above a random unknown one."""
     above = (known[:, None] > unknown).double() + (known[:, None] == unknown).double() / 2
     return above.mean().item()
+
+
+def auroc_interval(value: float, known: int, unknown: int) -> tuple[float, float]:
+    """The 95% interval of an AUROC, by Hanley and McNeil (Radiology 143, 1982)."""
+    both_known, both_unknown = value / (2 - value), 2 * value**2 / (1 + value)
+    variance = value * (1 - value)
+    variance += (known - 1) * (both_known - value**2) + (unknown - 1) * (both_unknown - value**2)
+    half = 1.96 * math.sqrt(variance / (known * unknown)) if known and unknown else 1.0
+    return max(0.0, value - half), min(1.0, value + half)
 
 
 def measure_photos(
@@ -119,37 +141,59 @@ def measure_photos(
     answered = score >= (-math.inf if none_below is None else none_below)
     right = logits.argmax(dim=1) == labels
     test_score = energy(test_logits, temperature)
-    accepted = score[~known] >= acceptance_threshold(test_score)
+    separation = auroc(test_score, score[~known])
     return {
         "known": int(known.sum()),
         "none": int((~known).sum()),
-        "accuracy": right[known].double().mean().item(),
-        "accuracy_ci95": list(wilson_interval(int(right[known].sum()), int(known.sum()))),
-        "answered_right": (right & answered)[known].double().mean().item(),
-        "none_auroc": auroc(test_score, score[~known]),
-        "none_accepted_at_95": accepted.double().mean().item(),
-        "none_answered_none": (~answered[~known]).double().mean().item(),
+        **_share("accuracy", right[known]),
+        **_share("answered_right", (right & answered)[known]),
+        "none_auroc": separation,
+        "none_auroc_ci95": list(auroc_interval(separation, len(test_score), int((~known).sum()))),
+        **_share("none_accepted_at_95", score[~known] >= acceptance_threshold(test_score)),
+        **_share("none_answered_none", ~answered[~known]),
+    }
+
+
+def _share(name: str, hits: Tensor) -> dict[str, Any]:
+    """A figure and its interval."""
+    return {
+        name: hits.double().mean().item(),
+        f"{name}_ci95": list(wilson_interval(int(hits.sum()), len(hits))),
     }
 
 
 def measure(
-    logits: Tensor, labels: Tensor, class_names: Sequence[str], temperature: float = 1.0
+    logits: Tensor,
+    labels: Tensor,
+    class_names: Sequence[str],
+    temperature: float = 1.0,
+    one_view: Tensor | None = None,
 ) -> dict[str, Any]:
-    """Every figure about the answers to labelled images: logits (N, classes), labels (N,)."""
+    """Every figure about the answers to labelled images: logits (N, classes), labels (N,).
+
+    `one_view` are the logits without their mirror images, where `logits` are with them.
+    """
     classes, total = len(class_names), len(labels)
     scaled = logits.double() / temperature
-    answers = scaled.argmax(dim=1)
+    probabilities, answers = scaled.softmax(dim=1), scaled.argmax(dim=1)
     right = int((answers == labels).sum())
     confusion = torch.bincount(labels * classes + answers, minlength=classes**2).view(classes, -1)
     by_class = confusion.diag() / confusion.sum(dim=1).clamp(min=1)
-    bins = reliability_bins(scaled.softmax(dim=1), labels)
-    return {
+    bins = reliability_bins(probabilities, labels)
+    metrics = {
         "accuracy": right / total,
         "accuracy_ci95": list(wilson_interval(right, total)),
         "loss": F.cross_entropy(scaled, labels).item(),
         "ece": calibration_error(bins),
+        "ece_ci95": list(calibration_interval(probabilities, labels)),
         "by_class": dict(zip(class_names, by_class.tolist(), strict=True)),
         "confusion": confusion.tolist(),
         "reliability": bins,
         "images": total,
     }
+    if one_view is not None:
+        metrics |= _share("accuracy_one_view", one_view.argmax(dim=1) == labels)
+    if temperature != 1.0:
+        before = reliability_bins(logits.double().softmax(dim=1), labels)
+        metrics["uncalibrated"] = {"ece": calibration_error(before), "reliability": before}
+    return metrics

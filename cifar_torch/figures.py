@@ -5,6 +5,7 @@ Class names and `words` may be in any language; the words are English unless oth
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,6 +29,8 @@ WORDS = {
     "share_of_images": "share of the images",
     "perfect": "perfectly honest",
     "measured": "measured",
+    "calibrated": "calibrated",
+    "uncalibrated": "before calibration",
 }
 
 Words = Mapping[str, str]
@@ -110,6 +113,15 @@ def reliability(
         axes.legend(frameon=False, fontsize=9, loc="upper left")
         _quiet(axes)
     return figure
+
+
+def before_and_after(metrics: Mapping[str, Any], words: Words = WORDS) -> Figure:
+    """The reliability diagram of a checkpoint's metrics; where its temperature was fitted, beside
+    the one without it."""
+    panels = {words["calibrated"]: metrics["reliability"]}
+    if "uncalibrated" in metrics:
+        panels = {words["uncalibrated"]: metrics["uncalibrated"]["reliability"], **panels}
+    return reliability(panels if len(panels) > 1 else {"": metrics["reliability"]}, words)
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:

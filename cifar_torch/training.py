@@ -489,8 +489,12 @@ class Trainer:
                 temperature = fit_temperature(held_out, self.validation.labels.cpu())
                 config["temperature"] = temperature
                 config["none_below"] = acceptance_threshold(energy(held_out, temperature))
-            test = predict_logits(run.result, data.test.images.to(self.device), recipe.mirror).cpu()
-            metrics |= measure(test, data.test.labels, data.class_names, config["temperature"])
+            images = data.test.images.to(self.device)
+            test = predict_logits(run.result, images, recipe.mirror).cpu()
+            one_view = predict_logits(run.result, images).cpu() if recipe.mirror else None
+            metrics |= measure(
+                test, data.test.labels, data.class_names, config["temperature"], one_view
+            )
         return Checkpoint(model, config, metrics, run.history, self.out)
 
 

@@ -78,8 +78,8 @@ def _sections(checkpoint: Checkpoint, words: Words) -> Iterator[tuple[str, str]]
     if by_class := metrics.get("by_class"):
         shares = sorted(by_class.items(), key=lambda item: -item[1])
         yield "by_class", bars([(words.class_name(n), s, words.percent(s)) for n, s in shares])
-    if bins := metrics.get("reliability"):
-        figure = figures.reliability({"": bins}, said)
+    if "reliability" in metrics:
+        figure = figures.before_and_after(metrics, said)
         yield "reliability", drawing(figure, words("results.reliability_alt"))
     if confusion := metrics.get("confusion"):
         names = [words.class_name(name) for name in checkpoint.class_names]
