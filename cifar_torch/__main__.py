@@ -86,7 +86,7 @@ def evaluate(args: argparse.Namespace) -> int:
     from cifar_torch.data import load_cifar10, load_photos, load_test_images
     from cifar_torch.evaluation import measure, measure_photos, predict_logits
 
-    classifier = Classifier.load(args.checkpoint)
+    classifier = Classifier.load(args.checkpoint, precision="fp32")  # the same on every machine
     if args.image_folder:
         split, _ = load_test_images(args.image_folder, classifier.class_names, args.strict)
     else:

@@ -16,6 +16,7 @@ from cifar_torch.checkpoint import (
     load_checkpoint,
     read_metrics,
 )
+from cifar_torch.device import choose_precision
 from cifar_torch.errors import UserError
 from cifar_torch.evaluation import energy, predict_logits
 from cifar_torch.images import ImageSource, look, open_image
@@ -41,20 +42,28 @@ class Answer:
 
 
 class Classifier:
-    """A checkpoint with its preprocessing and calibration. Safe to use from several threads."""
+    """A checkpoint with its preprocessing and calibration. Safe to use from several threads.
 
-    def __init__(self, checkpoint: Checkpoint):
+    It computes in `precision` (auto, fp32 or bf16) on the CPU: in bf16, where the processor has it,
+    several views of a picture take half the time, and confidences differ by some thousandths.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, precision: str = "auto"):
         self.checkpoint = checkpoint
         self.class_names = checkpoint.class_names
         self.model = checkpoint.model.eval().to(memory_format=torch.channels_last)
+        dtype, _ = choose_precision(precision, torch.device("cpu"))
+        self._network = (
+            self.model if dtype == torch.float32 else self.model.in_precision(dtype).eval()
+        )
         self.temperature = float(checkpoint.config.get("temperature", 1.0))
         self.none_below: float | None = checkpoint.config.get("none_below")
         self.mirror = bool(checkpoint.config.get("mirror", False))
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Classifier":
+    def load(cls, folder: str | Path, precision: str = "auto") -> "Classifier":
         """The classifier of a checkpoint folder. Raises UserError."""
-        return cls(load_checkpoint(folder))
+        return cls(load_checkpoint(folder), precision)
 
     def classify(self, source: ImageSource) -> Answer:
         """The answer for one picture: a path, bytes, PIL image or array. Raises ImageError."""
@@ -82,7 +91,7 @@ class Classifier:
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits (N, classes) of images (N, 3, 32, 32) uint8, before calibration."""
-        return predict_logits(self.model, images, self.mirror)
+        return predict_logits(self._network, images, self.mirror)
 
     def _answer(self, probabilities: np.ndarray, familiar: bool, pixels: np.ndarray) -> Answer:
         order: Sequence[int] = np.argsort(-probabilities, kind="stable").tolist()

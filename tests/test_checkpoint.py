@@ -161,7 +161,7 @@ def test_answers_are_sorted_probabilities(tmp_path):
         Checkpoint(model, {**model.settings(), "class_names": NAMES, "temperature": 0.5}),
         tmp_path / "c",
     )
-    classifier = Classifier.load(tmp_path / "c")
+    classifier = Classifier.load(tmp_path / "c", precision="fp32")
     pixels = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8).numpy()
     logits = model.eval()(torch.from_numpy(pixels).permute(0, 3, 1, 2))
     for answer, wanted in zip(
@@ -174,6 +174,20 @@ def test_answers_are_sorted_probabilities(tmp_path):
         assert answer.class_name == next(iter(answer.confidences)) == NAMES[int(wanted.argmax())]
 
 
+def test_in_bf16_the_answers_are_nearly_the_same(tmp_path):
+    torch.manual_seed(0)
+    model = CifarNet(num_classes=3)
+    save_checkpoint(Checkpoint(model, {**model.settings(), "class_names": NAMES}), tmp_path / "c")
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 1, 32, 32, 3), np.uint8)
+    exact, fast = (
+        Classifier.load(tmp_path / "c", precision).classify_views(pixels)
+        for precision in ("fp32", "bf16")
+    )
+    for a, b in zip(exact, fast, strict=True):
+        assert a.confidences != b.confidences  # another network computed it
+        assert b.confidences == pytest.approx(a.confidences, abs=0.01)
+
+
 def test_the_answer_is_the_mean_over_the_views_of_a_picture(tmp_path):
     torch.manual_seed(0)
     model = CifarNet(num_classes=3).eval()
@@ -181,7 +195,7 @@ def test_the_answer_is_the_mean_over_the_views_of_a_picture(tmp_path):
     large = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
     views = look(Image.fromarray(large))
     wanted = model(torch.from_numpy(views).permute(0, 3, 1, 2)).mean(dim=0).softmax(dim=0)
-    classifier = Classifier.load(tmp_path / "c")
+    classifier = Classifier.load(tmp_path / "c", precision="fp32")
     answer = classifier.classify(large)
     assert [answer.confidences[n] for n in NAMES] == pytest.approx(wanted.tolist(), abs=1e-5)
     assert np.array_equal(answer.pixels, views[0])
