@@ -17,6 +17,7 @@ from cifar_torch.errors import UserError
 BLUE, GREY = "#2563a8", "#8a8f98"
 
 WORDS = {
+    "decimal_point": ".",
     "epoch": "epoch",
     "accuracy": "accuracy",
     "loss": "loss",
@@ -61,6 +62,9 @@ def curves(history: Sequence[Mapping[str, float]], words: Words = WORDS) -> Figu
         axes.legend(frameon=False)
         _quiet(axes)
     figure.axes[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    figure.axes[1].yaxis.set_major_formatter(
+        lambda value, _: f"{value:g}".replace(".", words["decimal_point"])
+    )
     return figure
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from cifar_torch.checkpoint import Checkpoint, save_checkpoint
 from cifar_torch.data import CIFAR10_CLASSES
 from cifar_torch.evaluation import measure
-from cifar_torch.images import open_image, to_pixels
+from cifar_torch.images import look, open_image
 from cifar_torch.model import CifarNet
 from tests.browser import (  # noqa: F401
     find_browser,
@@ -54,9 +54,9 @@ def learn_by_heart(images: torch.Tensor, labels: torch.Tensor) -> CifarNet:
 def checkpoints(tmp_path_factory) -> Path:
     """`best` names every shipped example rightly; `swapped` calls each the next class."""
     folder = tmp_path_factory.mktemp("served") / "checkpoints"
-    pixels = [to_pixels(open_image(EXAMPLES / f"{name}.png")) for name in CIFAR10_CLASSES]
-    images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
-    labels = torch.arange(10)
+    views = [look(open_image(EXAMPLES / f"{name}.png")) for name in CIFAR10_CLASSES]
+    images = torch.from_numpy(np.concatenate(views)).permute(0, 3, 1, 2)
+    labels = torch.arange(10).repeat_interleave(len(views[0]))
     model = learn_by_heart(images, labels)
     with torch.no_grad():
         metrics = measure(model(images), labels, CIFAR10_CLASSES)

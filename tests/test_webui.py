@@ -15,10 +15,12 @@ from PIL import Image
 from cifar_torch.classifier import Answer
 from cifar_torch.data import CIFAR10_CLASSES
 from cifar_torch.errors import UserError
+from cifar_torch.training import Progress
 from cifar_torch.webui.classify import answer_card
 from cifar_torch.webui.options import read_options
 from cifar_torch.webui.pictures import colours, overlay
-from cifar_torch.webui.runner import MAX_BYTES, TrainingError, unpack_images
+from cifar_torch.webui.runner import MAX_BYTES, Status, TrainingError, unpack_images
+from cifar_torch.webui.train import status_html
 from cifar_torch.webui.words import LANGUAGES, TEXTS, Words
 from tests.conftest import EXAMPLES
 from tests.pictures import write_image_folder
@@ -245,6 +247,56 @@ def test_every_tab_speaks_the_language_and_fits_the_screen(visit, language, widt
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@browser_test
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_every_text_stands_out_from_its_ground(visit, mode):
+    """WCAG 2.1 AA: a contrast of 4.5, or 3 for large letters."""
+    page = visit("en", color_scheme=mode)
+    choose_example(page, "cat")
+    for name in TABS:
+        open_tab(page, name)
+        page.locator(CONTENT[name]).first.wait_for()
+        page.wait_for_timeout(500)  # tabs fade in
+        assert page.evaluate(FAINT_TEXTS) == [], name
+
+
+FAINT_TEXTS = """() => {
+  const parse = c => {
+    const n = c.match(/[\\d.]+/g).map(Number), scale = c.startsWith("color(srgb") ? 255 : 1;
+    return [...n.slice(0, 3).map(v => v * scale), n[3] ?? 1];
+  };
+  const over = (top, below) =>
+    [0, 1, 2].map(i => top[i] * top[3] + below[i] * (1 - top[3])).concat([1]);
+  const luminance = c => {
+    const [r, g, b] = c.slice(0, 3).map(v => v / 255)
+      .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = element => {
+    const layers = [];
+    for (let e = element; e; e = e.parentElement)
+      layers.unshift(parse(getComputedStyle(e).backgroundColor));
+    return layers.reduce((below, top) => over(top, below), [255, 255, 255, 1]);
+  };
+  const faint = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const text = walker.currentNode.textContent.trim(), e = walker.currentNode.parentElement;
+    const {width, height} = e.getBoundingClientRect();
+    const seen = e.checkVisibility({opacityProperty: true, visibilityProperty: true});
+    if (!text || !seen || width < 2 || height < 2) continue;
+    if (["SCRIPT", "STYLE"].includes(e.tagName) || e.closest("[aria-hidden=true]")) continue;
+    const style = getComputedStyle(e), below = ground(e);
+    const [dark, light] = [luminance(over(parse(style.color), below)), luminance(below)]
+      .sort((a, b) => a - b);
+    const size = parseFloat(style.fontSize);
+    const large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
+    const contrast = (light + 0.05) / (dark + 0.05);
+    if (contrast < (large ? 3 : 4.5)) faint.push(`${text.slice(0, 40)} ${contrast.toFixed(2)}`);
+  }
+  return [...new Set(faint)];
+}"""
+
+
 def sections() -> set[str]:
     return {key.split(".")[0] for key in TEXTS["en"]}
 
@@ -419,6 +471,28 @@ def test_a_visitor_trains_on_pictures_of_their_own(visit, app, tmp_path):
     open_tab(page, "classify")
     choose_example(page, "cat")
     assert re.search("cross|disc|ring|square", page.locator("#answer").inner_text())
+
+
+@browser_test
+def test_a_broken_zip_is_explained_in_the_visitors_language(visit, tmp_path):
+    (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04 and nothing more")
+    page = visit("vi")
+    open_tab(page, "train")
+    page.locator("#name input, #name textarea").fill("broken")
+    page.locator("input[type=file]").last.set_input_files(tmp_path / "broken.zip")
+    page.get_by_text("broken.zip").wait_for()
+    page.locator("#start").click()
+    page.get_by_text(Words("vi")("error.zip")).wait_for()
+
+
+def test_a_run_says_whether_it_learned_anything_before_it_was_stopped():
+    early = status_html(Status("stopped", "mine"), Words("en"))
+    assert "before it learned anything" in early
+    progress = Progress(2, 5, 3, 10, 1.5, 0.4, ())
+    assert "learned so far" in status_html(Status("stopped", "mine", progress), Words("en"))
+    teaching = Progress(3, 20, 0, 10, 0.0, 0.0, (), teaching=True)
+    said = status_html(Status("training", "mine", teaching), Words("vi"))
+    assert "các mạng thầy" in said and "vòng 3 trên 20" in said
 
 
 @browser_test
