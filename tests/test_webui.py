@@ -17,6 +17,7 @@ from cifar_torch.data import CIFAR10_CLASSES
 from cifar_torch.errors import UserError
 from cifar_torch.training import Progress
 from cifar_torch.webui.classify import answer_card
+from cifar_torch.webui.code import AnswerLabel
 from cifar_torch.webui.options import read_options
 from cifar_torch.webui.pictures import colours, overlay
 from cifar_torch.webui.runner import MAX_BYTES, Status, TrainingError, unpack_images
@@ -493,6 +494,13 @@ def test_a_run_says_whether_it_learned_anything_before_it_was_stopped():
     teaching = Progress(3, 20, 0, 10, 0.0, 0.0, (), teaching=True)
     said = status_html(Status("training", "mine", teaching), Words("vi"))
     assert "các mạng thầy" in said and "vòng 3 trên 20" in said
+
+
+def test_programs_are_told_none_of_these_with_every_confidence():
+    answer = Answer(None, {"cat": 0.4, "dog": 0.3}, np.zeros((32, 32, 3), np.uint8))
+    told = AnswerLabel(render=False).postprocess(answer)
+    assert told.label == "none of these"
+    assert {c.label: c.confidence for c in told.confidences} == answer.confidences
 
 
 @browser_test

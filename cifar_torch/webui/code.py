@@ -1,11 +1,30 @@
 """The last tab: the same classifier from Python, from the command line, from a language model."""
 
 import gradio as gr
+from gradio.components.label import LabelConfidence, LabelData
 
+from cifar_torch.classifier import Answer
 from cifar_torch.errors import UserError
 from cifar_torch.webui.page import PRIVATE, QUIET, Page, told
 from cifar_torch.webui.upload import Picture
 from cifar_torch.webui.words import Words
+
+NONE = "none of these"
+
+
+class AnswerLabel(gr.Label):
+    """gr.Label whose label can be «none of these», with every class's confidence all the same."""
+
+    is_template = True
+
+    def postprocess(self, value: Answer | None) -> LabelData | None:  # type: ignore[override]
+        if value is None:
+            return None
+        confidences = [
+            LabelConfidence(label=name, confidence=share)
+            for name, share in value.confidences.items()
+        ]
+        return LabelData(label=value.class_name or NONE, confidences=confidences)
 
 
 def tab(page: Page, gradio_tab: gr.Tab, picture: Picture, mcp: bool) -> None:
@@ -20,9 +39,9 @@ def tab(page: Page, gradio_tab: gr.Tab, picture: Picture, mcp: bool) -> None:
         keys = ("code.python", "code.curl", "code.mcp" if mcp else "code.no_mcp")
         return "\n\n".join(words(key, address=address) for key in keys)
 
-    def classify(image: str, model: str = "") -> dict[str, float]:
-        """Say which of ten classes a picture shows, with the confidence in each: airplane,
-        automobile, bird, cat, deer, dog, frog, horse, ship or truck.
+    def classify(image: str, model: str = "") -> Answer:
+        """Say which of ten classes a picture shows, or "none of these", with the confidence in
+        each class: airplane, automobile, bird, cat, deer, dog, frog, horse, ship or truck.
 
         Args:
             image: the picture, of any size: JPEG, PNG, WebP, BMP, TIFF, GIF or AVIF
@@ -31,11 +50,10 @@ def tab(page: Page, gradio_tab: gr.Tab, picture: Picture, mcp: bool) -> None:
         with told(Words("en")):
             if not image:
                 raise UserError("Send a picture.")
-            return page.classifiers.get(model or None).classify(image).confidences
+            return page.classifiers.get(model or None).classify(image)
 
     text = gr.Markdown(elem_id="calls")
     page.opened(gradio_tab).then(calls, page.language, text, **PRIVATE)
     page.language.change(calls, page.language, text, **QUIET)
     model = gr.Textbox("", visible=False)
-    confidences = gr.Label(visible=False)
-    gr.on([], classify, [picture, model], confidences, api_name="classify")
+    gr.on([], classify, [picture, model], AnswerLabel(visible=False), api_name="classify")
