@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -14,6 +15,7 @@ from cifar_torch.device import choose_device
 from cifar_torch.errors import UserError
 
 T = TypeVar("T")
+PATIENCE = timedelta(hours=12)  # while one process trains the teachers, the others wait
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def join_processes(device: str = "auto") -> Iterator[Processes]:
         store=dist.PrefixStore(f"attempt {restarts}", store),
         rank=rank,
         world_size=count,
+        timeout=PATIENCE,
     )
     try:
         yield Processes(chosen, rank, count, restarts > 0)

@@ -50,7 +50,7 @@ class TeacherNet(nn.Module):
     def whiten(self, images: Tensor, epsilon: float = 5e-4) -> None:
         """Make the first kernels the principal components of the images' 2x2 patches, scaled to
         variance one, and their negatives."""
-        patches = F.unfold(images, 2).transpose(1, 2).reshape(-1, 12).double()
+        patches = F.unfold(images.cpu(), 2).transpose(1, 2).reshape(-1, 12).double()
         variances, components = torch.linalg.eigh(patches.T @ patches / len(patches))
         kernels = (components / (variances + epsilon).sqrt()).T.reshape(12, 3, 2, 2)
         self.whitening.weight.data.copy_(torch.cat([kernels, -kernels]))

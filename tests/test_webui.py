@@ -6,6 +6,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
@@ -15,13 +16,14 @@ from PIL import Image
 from cifar_torch.classifier import Answer
 from cifar_torch.data import CIFAR10_CLASSES
 from cifar_torch.errors import UserError
+from cifar_torch.recipes import RECIPES
 from cifar_torch.training import Progress
+from cifar_torch.webui import train
 from cifar_torch.webui.classify import answer_card
 from cifar_torch.webui.code import AnswerLabel
 from cifar_torch.webui.options import read_options
 from cifar_torch.webui.pictures import colours, overlay
 from cifar_torch.webui.runner import MAX_BYTES, Status, TrainingError, unpack_images
-from cifar_torch.webui.train import status_html
 from cifar_torch.webui.words import LANGUAGES, TEXTS, Words
 from tests.conftest import EXAMPLES
 from tests.pictures import write_image_folder
@@ -487,13 +489,21 @@ def test_a_broken_zip_is_explained_in_the_visitors_language(visit, tmp_path):
 
 
 def test_a_run_says_whether_it_learned_anything_before_it_was_stopped():
-    early = status_html(Status("stopped", "mine"), Words("en"))
+    early = train.status_html(Status("stopped", "mine"), Words("en"))
     assert "before it learned anything" in early
     progress = Progress(2, 5, 3, 10, 1.5, 0.4, ())
-    assert "learned so far" in status_html(Status("stopped", "mine", progress), Words("en"))
+    assert "learned so far" in train.status_html(Status("stopped", "mine", progress), Words("en"))
     teaching = Progress(3, 20, 0, 10, 0.0, 0.0, (), teaching=True)
-    said = status_html(Status("training", "mine", teaching), Words("vi"))
+    said = train.status_html(Status("training", "mine", teaching), Words("vi"))
     assert "các mạng thầy" in said and "vòng 3 trên 20" in said
+
+
+def test_the_forms_fields_take_every_recipes_values():
+    with gr.Blocks():
+        _, knobs, _, _ = train._form()
+    for recipe in RECIPES:
+        for field, value in zip(knobs, train._knobs_of(recipe), strict=True):
+            assert field.preprocess(value) == value
 
 
 def test_programs_are_told_none_of_these_with_every_confidence():

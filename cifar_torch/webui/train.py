@@ -55,7 +55,7 @@ def _form() -> tuple[gr.Dropdown, list[gr.components.Component], gr.File, gr.Tex
         list(RECIPES), value=first.name, label=label("train.recipe"), filterable=False
     )
     knobs: list[gr.components.Component] = [
-        gr.Slider(1, 60, first.epochs, step=1, label=label("train.epochs"), elem_id="epochs"),
+        gr.Slider(1, 200, first.epochs, step=1, label=label("train.epochs"), elem_id="epochs"),
         gr.Number(first.lr, label=label("train.lr"), minimum=1e-6, step=0.001),
         gr.Checkbox(first.flip, label=label("train.flip")),
         gr.Slider(0, 8, first.crop_padding, step=1, label=label("train.crop_padding")),
