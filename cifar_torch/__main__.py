@@ -151,16 +151,20 @@ def _one_view(metrics: dict[str, Any]) -> list[str]:
 
 def describe_photos(photos: dict[str, Any]) -> str:
     """The figures about photographs as lines of text."""
-    return "\n".join(
-        [
+    lines = []
+    if photos["known"]:
+        lines.append(
             f"Photographs of known things: {photos['accuracy']:.1%} of {photos['known']} right; "
-            f"{photos['answered_right']:.1%} right and not answered «none»",
+            f"{photos['answered_right']:.1%} right and not answered «none»"
+        )
+    if photos["none"]:
+        lines.append(
             f"Photographs of none of the classes ({photos['none']}): "
             f"{photos['none_answered_none']:.1%} answered «none»; AUROC against the test images "
             f"{photos['none_auroc']:.3f}; {photos['none_accepted_at_95']:.1%} accepted when 95% of "
-            "the test images are",
-        ]
-    )
+            "the test images are"
+        )
+    return "\n".join(lines)
 
 
 def summary(args: argparse.Namespace) -> int:

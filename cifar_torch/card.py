@@ -128,7 +128,6 @@ def _interval(ends: Sequence[float]) -> str:
 
 
 def _photos(photos: dict[str, Any]) -> str:
-    low, high = photos["none_auroc_ci95"]
     rows = {
         f"{photos['known']} of things it knows: their class comes first": "accuracy",
         "their class comes first, and the answer is not «none of these»": "answered_right",
@@ -138,11 +137,15 @@ def _photos(photos: dict[str, Any]) -> str:
     lines = "\n".join(
         f"| {text} | {photos[key]:.1%} | {_interval(photos[f'{key}_ci95'])} |"
         for text, key in rows.items()
+        if key in photos
     )
+    table = f"| ordinary photographs | share | 95% interval |\n|---|---|---|\n{lines}"
+    if "none_auroc" not in photos:
+        return table
+    low, high = photos["none_auroc_ci95"]
     return (
-        f"| ordinary photographs | share | 95% interval |\n|---|---|---|\n{lines}\n\n"
-        f"AUROC of the unknown things against the test images: {photos['none_auroc']:.3f} "
-        f"({low:.3f} to {high:.3f})."
+        f"{table}\n\nAUROC of the unknown things against the test images: "
+        f"{photos['none_auroc']:.3f} ({low:.3f} to {high:.3f})."
     )
 
 

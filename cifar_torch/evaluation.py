@@ -121,7 +121,7 @@ def auroc_interval(value: float, known: int, unknown: int) -> tuple[float, float
     both_known, both_unknown = value / (2 - value), 2 * value**2 / (1 + value)
     variance = value * (1 - value)
     variance += (known - 1) * (both_known - value**2) + (unknown - 1) * (both_unknown - value**2)
-    half = 1.96 * math.sqrt(variance / (known * unknown)) if known and unknown else 1.0
+    half = 1.96 * math.sqrt(variance / (known * unknown))
     return max(0.0, value - half), min(1.0, value + half)
 
 
@@ -135,23 +135,26 @@ def measure_photos(
     """The figures about photographs, those of none of the classes labelled -1, beside test images.
 
     `answered_right` is the share of the others that get their class and not «none»;
-    `none_answered_none` the share of those that the classifier says «none» of.
+    `none_answered_none` the share of those that the classifier says «none» of. What there is no
+    photograph for is left out.
     """
     score, known = energy(logits, temperature), labels >= 0
     answered = score >= (-math.inf if none_below is None else none_below)
     right = logits.argmax(dim=1) == labels
     test_score = energy(test_logits, temperature)
-    separation = auroc(test_score, score[~known])
-    return {
-        "known": int(known.sum()),
-        "none": int((~known).sum()),
-        **_share("accuracy", right[known]),
-        **_share("answered_right", (right & answered)[known]),
-        "none_auroc": separation,
-        "none_auroc_ci95": list(auroc_interval(separation, len(test_score), int((~known).sum()))),
-        **_share("none_accepted_at_95", score[~known] >= acceptance_threshold(test_score)),
-        **_share("none_answered_none", ~answered[~known]),
-    }
+    unknown = int((~known).sum())
+    metrics: dict[str, Any] = {"known": len(labels) - unknown, "none": unknown}
+    if known.any():
+        metrics |= _share("accuracy", right[known])
+        metrics |= _share("answered_right", (right & answered)[known])
+    if unknown:
+        separation = auroc(test_score, score[~known])
+        metrics["none_auroc"] = separation
+        metrics["none_auroc_ci95"] = list(auroc_interval(separation, len(test_score), unknown))
+        accepted = score[~known] >= acceptance_threshold(test_score)
+        metrics |= _share("none_accepted_at_95", accepted)
+        metrics |= _share("none_answered_none", ~answered[~known])
+    return metrics
 
 
 def _share(name: str, hits: Tensor) -> dict[str, Any]:

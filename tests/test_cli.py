@@ -83,5 +83,17 @@ def test_evaluate_draws_figures_and_refuses_other_classes(tmp_path):
     assert found["images"] == 10 and len(found["confusion"]) == 10
     low, high = found["accuracy_ci95"]
     assert low <= found["accuracy"] <= high
+    for name in ("cat", "none"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(2):
+            draw_thing("ring", i, size=90).save(tmp_path / "photos" / name / f"{i}.png")
+    with_photos = run("evaluate", REPORT, *options, "--photos", tmp_path / "photos")
+    photos = json.loads(with_photos.stdout)["photos"]
+    assert (photos["known"], photos["none"]) == (2, 2)
+    for key in ("accuracy", "answered_right", "none_accepted_at_95", "none_answered_none"):
+        assert 0 <= photos[f"{key}_ci95"][0] <= photos[key] <= photos[f"{key}_ci95"][1] <= 1
+    (tmp_path / "photos" / "none").rename(tmp_path / "photos" / "dog")
+    only_known = run("evaluate", REPORT, *options[:-1], "--photos", tmp_path / "photos")
+    assert "of 4 right" in only_known.stdout and "none of the classes" not in only_known.stdout
     for name in ("confusion.png", "reliability.png"):
         assert np.asarray(Image.open(tmp_path / "figures" / name)).std() > 5
