@@ -193,7 +193,8 @@ class Trainer:
             raise UserError("no image is left to train on; add images, or hold out fewer.")
         self.known = len(training)  # what follows them are outliers, of none of the classes
         if recipe.outliers:
-            made = make_outliers(round(self.known * recipe.outliers), training.images, seed)
+            count = max(1, round(self.known * recipe.outliers))
+            made = make_outliers(count, training.images, seed)
             training = Split(
                 torch.cat([training.images, made]),
                 torch.cat([training.labels, torch.full((len(made),), -1)]),

@@ -120,6 +120,12 @@ def test_a_larger_picture_is_looked_at_whole_and_in_its_middle():
     assert_close(closer, np.broadcast_to(BLUE, closer.shape), 24)
 
 
+def test_twelve_megapixels_look_as_they_do_small():
+    photo = photograph(4000, 3000)
+    small = look(photo.resize((800, 600), Image.Resampling.BOX)).astype(int)
+    assert np.abs(look(photo) - small).mean() < 1
+
+
 def test_animated_gif_gives_its_first_frame():
     frames = [Image.new("RGB", (40, 30), colour) for colour in (RED, GREEN, BLUE)]
     data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=50)
