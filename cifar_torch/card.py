@@ -137,10 +137,10 @@ def _photos(photos: dict[str, Any]) -> str:
     lines = "\n".join(
         f"| {text} | {photos[key]:.1%} | {_interval(photos[f'{key}_ci95'])} |"
         for text, key in rows.items()
-        if key in photos
+        if f"{key}_ci95" in photos
     )
     table = f"| ordinary photographs | share | 95% interval |\n|---|---|---|\n{lines}"
-    if "none_auroc" not in photos:
+    if "none_auroc_ci95" not in photos:
         return table
     low, high = photos["none_auroc_ci95"]
     return (

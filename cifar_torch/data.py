@@ -187,6 +187,8 @@ def load_photos(
             print(f"Skipped: {error}", file=sys.stderr)
             continue
         labels.append(class_names.index(names[label]) if names[label] != "none" else -1)
+    if not photos:
+        raise UserError(f"none of the photographs in {folder} can be read.")
     return photos, torch.tensor(labels)
 
 

@@ -89,14 +89,16 @@ def calibration_error(bins: Sequence[dict[str, float]]) -> float:
 def calibration_interval(
     probabilities: Tensor, labels: Tensor, resamples: int = 200
 ) -> tuple[float, float]:
-    """The 95% interval of the calibration error, by the bootstrap."""
+    """The 95% interval of the calibration error, by the basic bootstrap: resampling adds error of
+    its own, which mirroring the quantiles at the measured value takes away again."""
     generator = torch.Generator().manual_seed(0)
     errors = []
     for _ in range(resamples):
         again = torch.randint(len(labels), (len(labels),), generator=generator)
         errors.append(calibration_error(reliability_bins(probabilities[again], labels[again])))
     low, high = torch.tensor(errors).quantile(torch.tensor([0.025, 0.975])).tolist()
-    return low, high
+    twice = 2 * calibration_error(reliability_bins(probabilities, labels))
+    return max(0.0, twice - high), max(0.0, twice - low)
 
 
 def energy(logits: Tensor, temperature: float = 1.0) -> Tensor:

@@ -18,8 +18,8 @@ def make_outliers(count: int, images: Tensor, seed: int) -> Tensor:
     """`count` pictures (count, 3, 32, 32) uint8, of five kinds in turn; some are made of `images`
     (N, 3, 32, 32) uint8."""
     rng = np.random.default_rng(seed)
-    chosen = torch.from_numpy(rng.integers(len(images), size=(2, count)))
     share = -(-count // 5)
+    chosen = torch.from_numpy(rng.integers(len(images), size=(2, 3 * share)))
     one, other = images[chosen[0]].cpu(), images[chosen[1]].cpu()
     kinds = [
         drawings(share, images, rng),
@@ -27,7 +27,7 @@ def make_outliers(count: int, images: Tensor, seed: int) -> Tensor:
         shuffled_tiles(one[: share // 2], rng, size=8),
         shuffled_tiles(one[share // 2 : share], rng, size=16),
         close_ups(one[share : 2 * share], rng),
-        blends(one[2 * share : 3 * share], other[:share]),
+        blends(one[2 * share :], other[2 * share :]),
     ]
     return torch.cat(kinds)[torch.from_numpy(rng.permutation(5 * share)[:count])]
 
@@ -140,4 +140,4 @@ def close_ups(images: Tensor, rng: np.random.Generator, size: int = 9) -> Tensor
 
 def blends(one: Tensor, other: Tensor) -> Tensor:
     """Two images at once, half and half, one of them upside down."""
-    return ((one.float() + other[: len(one)].flip(2).float()) / 2).byte()
+    return ((one.float() + other.flip(2).float()) / 2).byte()

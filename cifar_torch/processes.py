@@ -60,12 +60,20 @@ class Processes:
 
     def one_a_machine_first(self, load: Callable[[], T]) -> T:
         """What `load` gives, called in one process of each machine before the others: it may
-        download or decode what the others then find."""
+        download or decode what the others then find. What it raises there is raised in all."""
         if self.count == 1:
             return load()
-        leads = os.environ.get("LOCAL_RANK") == "0"
-        loaded = load() if leads else None
-        self.wait()
+        loaded, failure = None, None
+        if os.environ.get("LOCAL_RANK") == "0":
+            try:
+                loaded = load()
+            except Exception as error:
+                failure = error
+        failures: list[Exception | None] = [None] * self.count
+        dist.all_gather_object(failures, failure)  # the others wait here
+        for failure in failures:
+            if failure:
+                raise failure
         return load() if loaded is None else loaded
 
     def wait(self) -> None:

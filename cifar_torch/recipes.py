@@ -50,7 +50,7 @@ class Recipe:
     mirror: bool = _knob(False, "average the answers for a picture and its mirror image")
     teacher: int = _knob(
         0,
-        "epochs of each of two larger networks that are trained first and whose answers are "
+        "epochs of each of two stronger networks that are trained first and whose answers are "
         "learned; 0: none",
     )
     outliers: float = _knob(

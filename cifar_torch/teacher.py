@@ -1,5 +1,6 @@
-"""Larger networks, trained first on the same images, whose answers the small one learns."""
+"""Stronger networks, trained first on the same images, whose answers the small one learns."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,20 +17,22 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cifar_torch.data import Split, augment, cache_folder, draw_augmentation
+from cifar_torch.errors import UserError
 
-VERSION = 1  # of what is cached; another one where the teacher's training changes
+VERSION = 2  # counts the changes of the teachers' training: cached answers of before are not taken
 SEED = 20_240_404  # the same teachers for every run on the same images
 COUNT = 2  # two short trainings teach more than a long one
 VIEWS = 8  # crops of each image that the teachers look at
 CROP_PADDING = 2  # in the teachers' own training
 BATCH = 1000
+MIN_STEPS = 45  # an epoch, with smaller batches where there are few images
 
 Normalise = Callable[[Tensor], Tensor]
 
 
 class TeacherNet(nn.Module):
     """The network of Jordan's airbench (arXiv 2404.00498): a fixed whitening layer, and three
-    blocks of two convolutions with batch normalisation. 2.0 million weights, but three times the
+    blocks of two convolutions with batch normalisation. 2.0 million weights, and three times the
     work of CifarNet. Normalised images (N, 3, 32, 32) -> logits (N, num_classes)."""
 
     def __init__(self, num_classes: int):
@@ -78,7 +81,7 @@ def _convolution(channels_in: int, channels_out: int) -> nn.Conv2d:
 
 
 def _normalisation(channels: int) -> nn.BatchNorm2d:
-    layer = nn.BatchNorm2d(channels, eps=1e-12, momentum=0.4)
+    layer = nn.BatchNorm2d(channels, momentum=0.4)
     layer.weight.requires_grad_(False)
     return layer
 
@@ -102,7 +105,10 @@ class Teachers:
     before_step: Callable[[int], None] = lambda epoch: None
 
     def answers(self) -> Tensor:
-        """Their mean probabilities (VIEWS, N, num_classes) float16 for the views of `draw_view`."""
+        """Their mean probabilities (VIEWS, N, num_classes) float16 for the views of `draw_view`.
+
+        Raises UserError: they could not learn these images.
+        """
         key = self._key()
         answers = [
             self._answers_of(number, cache_folder() / f"teacher-{key}-{number}.safetensors")
@@ -111,21 +117,23 @@ class Teachers:
         return torch.stack(answers).float().mean(dim=0).half()
 
     def _answers_of(self, number: int, path: Path) -> Tensor:
-        try:
+        with contextlib.suppress(OSError, SafetensorError, KeyError):  # else it is made anew
             return load_file(path)["answers"]
-        except (OSError, SafetensorError, KeyError):
-            pass  # not there, or damaged: made anew
         unfinished = path.with_suffix(".unfinished")
-        answers = self._look(self._train(number, unfinished))
-        _write(path, {"answers": answers})
-        unfinished.unlink(missing_ok=True)
+        answers = self._look(number, self._train(number, unfinished))
+        if not answers.isfinite().all():
+            raise UserError("the teachers cannot learn these images; train without: --teacher 0.")
+        if _write(path, {"answers": answers}):
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
         return answers
 
     def _key(self) -> str:
-        settings = [VERSION, self.epochs, self.num_classes, str(self.dtype)]
+        settings = [VERSION, VIEWS, self.epochs, self.num_classes, str(self.dtype)]
         settings += [self.crop_padding, self.flip]
         digest = hashlib.sha256(json.dumps(settings).encode())
-        for tensor in (self.images.images, self.images.labels):
+        normalised = self.normalise(self.images.images[:1])  # as an example of how it is done
+        for tensor in (self.images.images, self.images.labels, normalised):
             digest.update(tensor.cpu().numpy().data)
         return digest.hexdigest()[:16]
 
@@ -137,9 +145,9 @@ class Teachers:
             torch.manual_seed(SEED + number)
             network = TeacherNet(self.num_classes).to(device)
         network.to(memory_format=torch.channels_last)
-        network.whiten(self.normalise(images.images[:5000]))
+        network.whiten(self.normalise(images.images[:: max(1, len(images) // 5000)]))
         momentum, scale = 0.85, 1024 * (1 + 1 / (1 - 0.85))
-        batch = min(BATCH, len(images))
+        batch = min(BATCH, max(16, len(images) // MIN_STEPS), len(images))
         rate, decay = 11.5 / scale, 0.0153 * batch / scale  # of a loss that is summed
         trained = [p for p in network.parameters() if p.requires_grad]
         rates = [rate * 64 if p.ndim == 1 else rate for p in trained]
@@ -204,12 +212,13 @@ class Teachers:
             return network(images).float()
 
     @torch.inference_mode()
-    def _look(self, network: TeacherNet) -> Tensor:
+    def _look(self, number: int, network: TeacherNet) -> Tensor:
         network.eval()
         images, answers = self.images.images, []
         for view in tqdm(range(VIEWS), "Its answers", unit="view", leave=False):
             draws = draw_view(view, len(images), self.crop_padding).to(images.device)
             for i, d in zip(images.split(BATCH), draws.split(BATCH), strict=True):
+                self.before_step((number + 1) * self.epochs - 1)
                 pictures = augment(i, d, self.crop_padding, self.flip, cutout_size=0)
                 answers.append(self._logits(network, pictures).softmax(dim=1).half())
         return torch.cat(answers).view(VIEWS, len(images), -1).cpu()
@@ -237,12 +246,15 @@ def _resume(path: Path, state: list[Tensor]) -> int:
         return 0
 
 
-def _write(path: Path, tensors: dict[str, Tensor], meta: dict[str, str] | None = None) -> None:
+def _write(path: Path, tensors: dict[str, Tensor], meta: dict[str, str] | None = None) -> bool:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, temporary, meta)
         os.replace(temporary, path)
+        return True
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         print(f"The teacher could not be kept in {path.parent}: {error}", file=sys.stderr)
+        return False

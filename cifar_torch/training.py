@@ -314,15 +314,15 @@ class Trainer:
             seen = max(1, i * self.recipe.batch_size // self.processes.count)
             progress = Progress(
                 epoch + 1, self.recipe.epochs, i, self.steps, loss / seen,
-                hits / seen * len(self.training) / self.known, tuple(self.run.history),
+                min(1.0, hits / seen * len(self.training) / self.known), tuple(self.run.history),
             )  # fmt: skip
             stop |= not self.on_progress(progress)
         return self.processes.any(stop)
 
     def batches(self, epoch: int, first_step: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """This process's share of each global batch of an epoch: images, targets and labels. The
-        order and the augmentation depend on the seed and the epoch alone, so that a resumed run
-        sees what it would have."""
+        order and the augmentation depend on the seed and the epoch alone (with teachers the crop
+        depends on the epoch's view), so that a resumed run sees what it would have."""
         recipe, generator = self.recipe, torch.Generator().manual_seed(self.seed * 100_003 + epoch)
         count, batch = len(self.training), recipe.batch_size
         order = torch.randperm(count, generator=generator)
@@ -444,6 +444,8 @@ class Trainer:
             with safe_open(path, "pt") as file:
                 meta = file.metadata()
                 before = json.loads(meta["settings"])
+                # A run that was begun before there was some knob had it at its default.
+                before["recipe"] = asdict(Recipe()) | before["recipe"]
                 for name, value in self.settings().items():
                     if before[name] != value:
                         raise UserError(

@@ -95,5 +95,9 @@ def test_evaluate_draws_figures_and_refuses_other_classes(tmp_path):
     (tmp_path / "photos" / "none").rename(tmp_path / "photos" / "dog")
     only_known = run("evaluate", REPORT, *options[:-1], "--photos", tmp_path / "photos")
     assert "of 4 right" in only_known.stdout and "none of the classes" not in only_known.stdout
+    for file in (tmp_path / "photos").rglob("*.png"):
+        file.write_text("not a picture")
+    broken = run("evaluate", REPORT, *options, "--photos", tmp_path / "photos")
+    assert broken.returncode == 2 and "none of the photographs" in broken.stderr
     for name in ("confusion.png", "reliability.png"):
         assert np.asarray(Image.open(tmp_path / "figures" / name)).std() > 5

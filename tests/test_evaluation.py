@@ -8,7 +8,9 @@ import torch
 from cifar_torch.evaluation import (
     acceptance_threshold,
     auroc,
+    auroc_interval,
     calibration_error,
+    calibration_interval,
     energy,
     fit_temperature,
     measure,
@@ -101,3 +103,21 @@ def test_photographs_of_things_and_of_nothing_known():
     assert strict["answered_right"] == 0 and strict["none_answered_none"] == 1
     never = measure_photos(logits, labels, test_logits, temperature=1.0, none_below=None)
     assert never["none_answered_none"] == 0
+
+
+def test_the_interval_of_the_calibration_error():
+    generator = torch.Generator().manual_seed(0)
+    confidence = torch.rand(4000, generator=generator) / 2 + 0.5
+    honest = torch.stack([confidence, 1 - confidence], dim=1)
+    labels = (torch.rand(4000, generator=generator) > confidence).long()
+    low, high = calibration_interval(honest, labels)
+    assert 0 <= low < high < 0.025
+    low, high = calibration_interval(honest, torch.zeros(4000, dtype=torch.long))  # all right
+    assert low < 0.25 < high and high - low < 0.02
+
+
+def test_the_interval_of_an_auroc_grows_as_there_are_fewer_pictures():
+    assert auroc_interval(0.5, 1000, 1000) == pytest.approx((0.4747, 0.5253), abs=0.001)
+    low, high = auroc_interval(0.9, 10_000, 186)
+    fewer = auroc_interval(0.9, 10_000, 20)
+    assert fewer[0] < low < 0.9 < high < fewer[1] <= 1

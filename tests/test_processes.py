@@ -31,6 +31,39 @@ def pictures(tmp_path_factory) -> Path:
     return folder
 
 
+FAILING_LEAD = """
+import os
+from cifar_torch.errors import UserError
+from cifar_torch.processes import join_processes
+
+def load():
+    if os.environ["LOCAL_RANK"] == "0":
+        raise UserError("the disk is full")
+    raise AssertionError("this process should have heard of it")
+
+with join_processes("cpu") as processes:
+    try:
+        processes.one_a_machine_first(load)
+    except UserError as error:
+        open(f"{os.environ['OUT']}/{processes.rank}", "w").write(str(error))
+"""
+
+
+def test_what_fails_in_the_first_process_is_said_in_all(tmp_path):
+    (tmp_path / "job.py").write_text(FAILING_LEAD)
+    launcher = "-m torch.distributed.run --standalone --nproc-per-node=2"
+    environment = {"OMP_NUM_THREADS": "1", "OUT": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, *launcher.split(), tmp_path / "job.py"],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [(tmp_path / rank).read_text() for rank in "01"] == 2 * ["the disk is full"]
+
+
 def start(pictures: Path, out: Path, processes: int = 1) -> subprocess.Popen:
     """A training run in processes of their own, one thread each; it prints into log.txt."""
     launcher = (

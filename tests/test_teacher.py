@@ -6,6 +6,7 @@ import torch
 
 from cifar_torch import teacher, training
 from cifar_torch.data import load_image_folder
+from cifar_torch.errors import UserError
 from cifar_torch.outliers import close_ups, make_outliers, shuffled_tiles
 from cifar_torch.recipes import get_recipe
 from cifar_torch.teacher import TeacherNet, Teachers, draw_view
@@ -17,13 +18,13 @@ IMAGES = torch.randint(0, 256, (40, 3, 32, 32), generator=torch.Generator().manu
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return write_image_folder(tmp_path_factory.mktemp("things"), 100)
+    return write_image_folder(tmp_path_factory.mktemp("things"), 20)
 
 
 @pytest.fixture
 def data(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(teacher, "BATCH", 60)
+    monkeypatch.setattr(teacher, "VIEWS", 3)
     return load_image_folder(folder)
 
 
@@ -35,11 +36,35 @@ def teachers(data, epochs=4, **changes) -> Teachers:
     return Teachers(data.train, 4, normalise, epochs, **arguments)
 
 
-def test_the_teachers_learn_and_answer_for_each_view(data):
+def test_the_teachers_learn_and_answer_for_each_view(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(teacher, "COUNT", 1)
+    data = load_image_folder(write_image_folder(tmp_path / "more", 60))
     answers = teachers(data).answers()
     assert answers.shape == (teacher.VIEWS, len(data.train), 4)
     assert torch.allclose(answers.float().sum(dim=2), torch.ones(answers.shape[:2]), atol=0.01)
     assert (answers.argmax(dim=2) == data.train.labels).float().mean() > 0.7  # chance: 0.25
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_a_warning(data, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    assert teachers(data, epochs=1).answers().isfinite().all()
+    assert "could not be kept" in capsys.readouterr().err
+
+
+def test_a_damaged_cache_is_made_anew(data, tmp_path):
+    answers = teachers(data, epochs=1).answers()
+    for file in (tmp_path / "cache").rglob("teacher-*"):
+        file.write_bytes(file.read_bytes()[:100])
+    assert torch.equal(teachers(data, epochs=1).answers(), answers)
+
+
+def test_answers_that_are_no_numbers_are_refused_and_not_kept(data, tmp_path, monkeypatch):
+    broken = TeacherNet(4)
+    broken.layers[-1].weight.data[:] = torch.nan
+    monkeypatch.setattr(Teachers, "_train", lambda *a: broken)
+    with pytest.raises(UserError, match="cannot learn these images"):
+        teachers(data).answers()
+    assert not list((tmp_path / "cache").rglob("teacher-*"))
 
 
 def test_their_answers_are_kept_and_those_of_other_images_are_not_taken(data, monkeypatch):
@@ -87,8 +112,9 @@ def test_a_run_learns_from_teachers_and_outliers_and_sees_what_the_teachers_saw(
     recipe = get_recipe(
         "report", epochs=2, batch_size=50, teacher=1, outliers=0.2, crop_padding=2, flip=True
     )
-    seen = {}
-    batches = training.Trainer.batches
+    seen, answers = {}, []
+    batches, answer = training.Trainer.batches, Teachers.answers
+    monkeypatch.setattr(Teachers, "answers", lambda t: answers.append(answer(t)) or answers[0])
 
     def note(trainer, epoch, first):
         for images, targets, labels in batches(trainer, epoch, first):
@@ -106,8 +132,9 @@ def test_a_run_learns_from_teachers_and_outliers_and_sees_what_the_teachers_saw(
         views = training.augment(
             data.train.images, draw_view(epoch, len(data.train), 2), 2, True, 0
         )
-        known = {v.numpy().tobytes() for v in views}
-        assert all(i.numpy().tobytes() in known for i in images[labels >= 0])
+        wanted = dict(zip((v.numpy().tobytes() for v in views), answers[0][epoch], strict=True))
+        for image, target in zip(images[labels >= 0], targets[labels >= 0], strict=True):
+            assert torch.equal(target, wanted[image.numpy().tobytes()].float())
 
 
 def test_a_run_that_is_stopped_while_its_teachers_learn_can_go_on(data, tmp_path):
@@ -125,6 +152,12 @@ def test_outliers_are_pictures_and_the_same_for_the_same_seed():
     assert torch.equal(made, make_outliers(53, IMAGES, seed=3))
     assert not torch.equal(made, make_outliers(53, IMAGES, seed=4))
     assert len({picture.numpy().tobytes() for picture in made}) == 53
+
+
+@pytest.mark.parametrize("count", range(1, 8))
+def test_a_few_outliers_can_be_made_of_a_few_images(count):
+    for seed in range(5):
+        assert make_outliers(count, IMAGES[:2], seed).shape == (count, 3, 32, 32)
 
 
 def test_shuffled_tiles_keep_every_tile():

@@ -494,6 +494,8 @@ def test_a_run_says_whether_it_learned_anything_before_it_was_stopped():
     progress = Progress(2, 5, 3, 10, 1.5, 0.4, ())
     assert "learned so far" in train.status_html(Status("stopped", "mine", progress), Words("en"))
     teaching = Progress(3, 20, 0, 10, 0.0, 0.0, (), teaching=True)
+    said = train.status_html(Status("stopped", "mine", teaching), Words("en"))
+    assert "before it learned anything" in said and "teachers" not in said
     said = train.status_html(Status("training", "mine", teaching), Words("vi"))
     assert "các mạng thầy" in said and "vòng 3 trên 20" in said
 

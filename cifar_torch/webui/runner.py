@@ -3,6 +3,7 @@
 import lzma
 import os
 import re
+import shutil
 import stat
 import tempfile
 import threading
@@ -60,6 +61,11 @@ class Status:
     def running(self) -> bool:
         return self.phase in ("reading", "training")
 
+    @property
+    def learned(self) -> bool:
+        """Whether the network itself, and not only its teachers, has taken a step."""
+        return self.progress is not None and not self.progress.teaching
+
 
 class Runner:
     """Trains checkpoints into a folder, one after the other."""
@@ -100,6 +106,8 @@ class Runner:
             phase: Phase = "stopped" if self._stop.is_set() else "done"
             self.status = replace(self.status, phase=phase)
         except Stopped:
+            if not self.status.learned:  # an untrained network is of no use in the menu
+                shutil.rmtree(self.checkpoints / name, ignore_errors=True)
             self.status = replace(self.status, phase="stopped")
         except UserError as error:
             self.status = replace(self.status, phase="failed", error=error)

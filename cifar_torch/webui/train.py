@@ -96,10 +96,10 @@ def status_html(status: Status, words: Words) -> str:
     """The run in words, bars and curves."""
     name, progress = escape(status.name), status.progress
     error = explained(status.error, words) if status.error else ""
-    early = status.phase == "stopped" and progress is None
+    early = status.phase == "stopped" and not status.learned
     phase = "stopped_early" if early else status.phase
     said = words(f"train.{phase}", name=name, error=escape(error))
-    if progress is None:
+    if progress is None or (progress.teaching and not status.running):
         return f"<p role='status'>{said}</p>"
     if progress.teaching:
         taught = words("train.teacher", epoch=progress.epoch, epochs=progress.epochs)
