@@ -26,6 +26,7 @@ test: $(VENV)/.dev
 	$(bin)/python -m pytest $(ARGS)
 
 check: $(VENV)/.dev
+	@rm -f cifar_torch/webui/*.pyi  # stubs that Gradio wrote, of an older state
 	$(bin)/ruff format --check .
 	$(bin)/ruff check .
 	$(bin)/mypy

@@ -4,6 +4,7 @@ import sys
 
 import gradio as gr
 
+from cifar_torch.batching import Batcher
 from cifar_torch.classifier import Classifiers
 from cifar_torch.webui import classify, code, inside, results, train
 from cifar_torch.webui.options import read_options
@@ -14,6 +15,7 @@ with a_sentence_on_error():
     options = read_options(sys.argv[1:] if __name__ == "__main__" else [])
     classifiers = Classifiers(options.checkpoints, options.checkpoint)
     classifiers.get()  # a damaged checkpoint is known now, not when the first visitor comes
+    batcher = Batcher(classifiers)
 
 with gr.Blocks(title="cifar-torch", analytics_enabled=False, delete_cache=(600, 3600)) as demo:
     page = header(demo, classifiers)
@@ -27,9 +29,9 @@ with gr.Blocks(title="cifar-torch", analytics_enabled=False, delete_cache=(600, 
         with page.tab("train") as tab:
             train.tab(page, tab, options.training)
         with page.tab("code") as tab:
-            code.tab(page, tab, picture, options.mcp)
+            code.tab(page, tab, picture, batcher, options.mcp)
     page.follow_language(demo)
 
 if __name__ == "__main__":
     with a_sentence_on_error():
-        launch(demo, classifiers, options)
+        launch(demo, batcher, options)

@@ -16,6 +16,7 @@ IMAGE_SIZE = 32
 # Both chosen on photographs; docs/experiments.md has the figures.
 SOFTNESS = 0.4  # standard deviation in pixels of the blur: CIFAR-10's pictures are softer than ours
 MIDDLES = (1.0, 0.8)  # of the shorter side
+REDUCING_GAP = 3.0  # Pillow's: pixels are averaged to three times the size before the filter
 MAX_MEGAPIXELS = 100
 # Named, so that a file never reaches Pillow's readers for PostScript, PDF and the like.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "PPM")
@@ -125,15 +126,15 @@ def to_pixels(
         return np.asarray(image)
     # Squashed, as the photographs of CIFAR-10 were; Pillow's filters are antialiased.
     size = (IMAGE_SIZE, IMAGE_SIZE)
-    small = image.resize(size, Image.Resampling.BICUBIC, box, reducing_gap=3.0)
+    small = image.resize(size, Image.Resampling.BICUBIC, box, REDUCING_GAP)
     return np.asarray(small.filter(ImageFilter.GaussianBlur(SOFTNESS)))
 
 
 def look(image: Image.Image) -> np.ndarray:
     """The views (V, 32, 32, 3) uint8 of a picture that the network's answers are averaged over:
     the whole picture, its middle square, and the middle of that; of a 32x32 picture itself."""
-    # Made smaller once for all views, to eight times what the network sees, as JPEG is above.
-    factor = min(image.size) // (8 * IMAGE_SIZE)
+    # Made smaller once for all views, as far as the smallest of them does not notice.
+    factor = int(min(image.size) * min(MIDDLES) / (REDUCING_GAP * IMAGE_SIZE))
     if factor > 1:
         image = image.reduce(factor)
     views = [to_pixels(image)]

@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 from cifar_torch.api import MAX_UPLOAD, app_kwargs
-from cifar_torch.api.batching import Batcher
 from cifar_torch.api.schema import PictureAnswer
 from cifar_torch.api.uploads import MAX_PICTURES
+from cifar_torch.batching import Batcher
 from cifar_torch.checkpoint import Checkpoint, save_checkpoint
 from cifar_torch.classifier import Answer, Classifiers
 from cifar_torch.data import CIFAR10_CLASSES
@@ -49,7 +49,7 @@ def serve(classifiers: Classifiers, **options):
         api_name="classify",
         analytics_enabled=False,
     )
-    kwargs = app_kwargs(classifiers)
+    kwargs = app_kwargs(Batcher(classifiers))
     _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, app_kwargs=kwargs, **options)
     yield url.rstrip("/")
     page.close()

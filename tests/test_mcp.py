@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import base64
+from concurrent.futures import ThreadPoolExecutor
 
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
@@ -28,7 +29,8 @@ async def call_tool(url: str, picture: str) -> tuple[list, dict]:
 def test_a_language_model_finds_the_tool_and_gets_an_answer(checkpoints):
     with running_app("--checkpoints", checkpoints, "--mcp") as app:
         picture = f"data:image/png;base64,{base64.b64encode(CAT.read_bytes()).decode()}"
-        tools, answer = asyncio.run(call_tool(app.url, picture))
+        with ThreadPoolExecutor(1) as pool:  # a thread without Playwright's event loop
+            tools, answer = pool.submit(asyncio.run, call_tool(app.url, picture)).result()
     assert [tool.name for tool in tools] == ["classify"]
     assert "which of ten classes a picture shows" in tools[0].description
     assert "none of these" in tools[0].description

@@ -1,5 +1,6 @@
 """The web app, as its visitors meet it: a real server, a real browser, real files."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
+from playwright.sync_api import expect
 
 from cifar_torch.classifier import Answer
 from cifar_torch.data import CIFAR10_CLASSES
@@ -24,6 +26,8 @@ from cifar_torch.webui.code import AnswerLabel
 from cifar_torch.webui.options import read_options
 from cifar_torch.webui.pictures import colours, overlay
 from cifar_torch.webui.runner import MAX_BYTES, Status, TrainingError, unpack_images
+from cifar_torch.webui.serve import remember_signatures
+from cifar_torch.webui.upload import Picture
 from cifar_torch.webui.words import LANGUAGES, TEXTS, Words
 from tests.conftest import EXAMPLES
 from tests.pictures import write_image_folder
@@ -485,7 +489,21 @@ def test_a_broken_zip_is_explained_in_the_visitors_language(visit, tmp_path):
     page.locator("input[type=file]").last.set_input_files(tmp_path / "broken.zip")
     page.get_by_text("broken.zip").wait_for()
     page.locator("#start").click()
-    page.get_by_text(Words("vi")("error.zip")).wait_for()
+    expect(page.locator("#training")).to_contain_text(Words("vi")("error.zip"), timeout=20_000)
+
+
+@browser_test
+def test_nobody_starts_before_their_pictures_have_arrived(visit, tmp_path):
+    (tmp_path / "large.zip").write_bytes(bytes(8_000_000))
+    page = visit()
+    open_tab(page, "train")
+    assert page.locator("#start").is_visible()
+    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 4e6}
+    page.context.new_cdp_session(page).send("Network.emulateNetworkConditions", slow)
+    page.locator("input[type=file]").last.set_input_files(tmp_path / "large.zip")
+    page.locator("#start").wait_for(state="hidden")
+    page.locator("#archive .file-preview").wait_for()
+    page.locator("#start").wait_for()
 
 
 def test_a_run_says_whether_it_learned_anything_before_it_was_stopped():
@@ -582,6 +600,29 @@ def test_programs_get_english_class_names(app):
     assert other["label"] == "deer"
     with pytest.raises(AppError, match="no checkpoint 'nonsense'"):
         client.predict(handle_file(EXAMPLES / "cat.png"), "nonsense", api_name="/classify")
+
+
+def test_programs_that_call_at_once_are_all_answered(app):
+    client = Client(app.url, verbose=False)
+    names = ["cat", "dog", "ship", "truck"] * 4
+    jobs = [
+        client.submit(handle_file(EXAMPLES / f"{name}.png"), api_name="/classify") for name in names
+    ]
+    alone = {
+        name: client.predict(handle_file(EXAMPLES / f"{name}.png"), api_name="/classify")
+        for name in set(names)
+    }
+    for name, job in zip(names, jobs, strict=True):
+        assert job.result(60)["label"] == alone[name]["label"]
+
+
+def test_remembered_signatures_change_nothing_that_gradio_sends():
+    with gr.Blocks() as demo:
+        components = [gr.HTML("a"), gr.Slider(0, 1), Picture(label="b"), AnswerLabel()]
+    before = [component.get_config() for component in components]
+    remember_signatures(demo)
+    assert [component.get_config() for component in components] == before
+    assert inspect.signature(gr.HTML.__init__) is inspect.signature(gr.HTML.__init__)
 
 
 def test_classify_is_all_that_programs_are_offered(app):

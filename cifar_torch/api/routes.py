@@ -1,10 +1,8 @@
 """What the server does with a request."""
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Query, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
@@ -12,21 +10,18 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 
 import cifar_torch
-from cifar_torch.api.batching import Batcher
 from cifar_torch.api.guard import Guard
 from cifar_torch.api.schema import CLASSIFY, SECURITY_SCHEMES, Answers, PictureAnswer
 from cifar_torch.api.uploads import RefusedError, read_pictures
-from cifar_torch.classifier import Classifiers
+from cifar_torch.batching import Batcher
 from cifar_torch.errors import UserError
-from cifar_torch.images import ImageError, look, open_image
-
-DECODERS = 2  # threads; Pillow releases the interpreter's lock while it decodes
+from cifar_torch.images import ImageError
 
 
-def app_kwargs(classifiers: Classifiers) -> dict[str, Any]:
+def app_kwargs(batcher: Batcher) -> dict[str, Any]:
     """What `demo.launch(app_kwargs=...)` takes, for the page's own server to have the API too."""
     router = APIRouter()
-    service = Service(classifiers)
+    service = Service(batcher)
     router.add_api_route("/api/classify", service.classify, methods=["POST"], **CLASSIFY)
 
     @router.get("/openapi.json", include_in_schema=False)
@@ -40,12 +35,10 @@ def app_kwargs(classifiers: Classifiers) -> dict[str, Any]:
 
 
 class Service:
-    """Decodes pictures in a few threads and classifies them in one, a batch at a time."""
+    """The requests' side of a Batcher."""
 
-    def __init__(self, classifiers: Classifiers):
-        self._classifiers = classifiers
-        self._batcher = Batcher(classifiers)
-        self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decoder")
+    def __init__(self, batcher: Batcher):
+        self._batcher = batcher
 
     async def classify(
         self,
@@ -72,7 +65,7 @@ class Service:
         )
 
     def _check(self, model: str | None) -> None:
-        if model is not None and model not in (names := self._classifiers.names()):
+        if model is not None and model not in (names := self._batcher.classifiers.names()):
             message = f"There is no model {model!r}; there are: {', '.join(names)}."
             raise RefusedError(404, "model", message)
 
@@ -80,14 +73,8 @@ class Service:
         self, model: str | None, name: str | None, data: bytes
     ) -> tuple[str | None, PictureAnswer]:
         """The name of the checkpoint, and what it says of one picture."""
-        loop = asyncio.get_running_loop()
         try:
-            views = await loop.run_in_executor(self._decoders, _decode, data, name)
+            title, answer = await self._batcher.classify(data, model, name)
         except ImageError as error:
             return None, PictureAnswer.of_error(name, error)
-        title, answer = await asyncio.wrap_future(self._batcher.submit(model, views))
         return title, PictureAnswer.of(name, answer)
-
-
-def _decode(data: bytes, name: str | None) -> np.ndarray:
-    return look(open_image(data, name))

@@ -3,6 +3,7 @@
 import gradio as gr
 from gradio.components.label import LabelConfidence, LabelData
 
+from cifar_torch.batching import Batcher
 from cifar_torch.classifier import Answer
 from cifar_torch.errors import UserError
 from cifar_torch.webui.page import PRIVATE, QUIET, Page, told
@@ -27,7 +28,7 @@ class AnswerLabel(gr.Label):
         return LabelData(label=value.class_name or NONE, confidences=confidences)
 
 
-def tab(page: Page, gradio_tab: gr.Tab, picture: Picture, mcp: bool) -> None:
+def tab(page: Page, gradio_tab: gr.Tab, picture: Picture, batcher: Batcher, mcp: bool) -> None:
     """Build the tab, and the function that programs call."""
 
     def calls(language: str, request: gr.Request) -> str:
@@ -39,7 +40,7 @@ def tab(page: Page, gradio_tab: gr.Tab, picture: Picture, mcp: bool) -> None:
         keys = ("code.python", "code.curl", "code.mcp" if mcp else "code.no_mcp")
         return "\n\n".join(words(key, address=address) for key in keys)
 
-    def classify(image: str, model: str = "") -> Answer:
+    async def classify(image: str, model: str = "") -> Answer:
         """Say which of ten classes a picture shows, or "none of these", with the confidence in
         each class: airplane, automobile, bird, cat, deer, dog, frog, horse, ship or truck.
 
@@ -50,10 +51,17 @@ def tab(page: Page, gradio_tab: gr.Tab, picture: Picture, mcp: bool) -> None:
         with told(Words("en")):
             if not image:
                 raise UserError("Send a picture.")
-            return page.classifiers.get(model or None).classify(image)
+            return (await batcher.classify(image, model or None))[1]
 
     text = gr.Markdown(elem_id="calls")
     page.opened(gradio_tab).then(calls, page.language, text, **PRIVATE)
     page.language.change(calls, page.language, text, **QUIET)
     model = gr.Textbox("", visible=False)
-    gr.on([], classify, [picture, model], AnswerLabel(visible=False), api_name="classify")
+    gr.on(
+        [],
+        classify,
+        [picture, model],
+        AnswerLabel(visible=False),
+        api_name="classify",
+        concurrency_limit=None,  # it only waits for the batcher, which takes all that have come
+    )

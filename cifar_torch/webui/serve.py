@@ -1,5 +1,6 @@
 """Put the page on the network, and end with a sentence where that is not possible."""
 
+import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ import gradio as gr
 import torch
 
 from cifar_torch.api import MAX_UPLOAD, app_kwargs
-from cifar_torch.classifier import Classifiers
+from cifar_torch.batching import Batcher
 from cifar_torch.errors import UserError
 from cifar_torch.webui.options import Options
 from cifar_torch.webui.theme import STYLE, theme
@@ -27,13 +28,26 @@ def a_sentence_on_error() -> Iterator[None]:
         raise SystemExit(2) from error
 
 
-def launch(demo: gr.Blocks, classifiers: Classifiers, options: Options) -> None:
+def remember_signatures(demo: gr.Blocks) -> None:
+    """Let Gradio look up the arguments of its components' classes once, not for every call.
+
+    A program that calls without a session gets a new one, for which each component on the page is
+    described by its class's signature: a fifth of the call. `inspect` takes what is written here.
+    """
+    for kind in {ancestor for block in demo.blocks.values() for ancestor in type(block).__mro__}:
+        init = kind.__dict__.get("__init__")
+        if inspect.isfunction(init):
+            init.__signature__ = inspect.signature(init)  # type: ignore[attr-defined]
+
+
+def launch(demo: gr.Blocks, batcher: Batcher, options: Options) -> None:
     """Serve page and API until Ctrl-C. Raises UserError: the port is taken."""
     # One thread a picture: many visitors' pictures are answered side by side, and threads that
     # wait for each other after every layer would take the time of those who serve the page.
     torch.set_num_threads(1)
     if options.share and not options.auth:
         print("Anybody who has the public link can use the app; --auth USER:PASSWORD guards it.")
+    remember_signatures(demo)
     try:
         demo.launch(
             server_name=options.host,
@@ -41,7 +55,7 @@ def launch(demo: gr.Blocks, classifiers: Classifiers, options: Options) -> None:
             share=options.share,
             auth=options.auth,
             mcp_server=options.mcp,
-            app_kwargs=app_kwargs(classifiers),
+            app_kwargs=app_kwargs(batcher),
             max_file_size=MAX_ZIP if options.training else MAX_UPLOAD,
             theme=theme(),
             css_paths=[STYLE],

@@ -42,7 +42,7 @@ def tab(page: Page, gradio_tab: gr.Tab, allowed: bool) -> None:
     recipe.input(_knobs_of, recipe, knobs, **QUIET)
     start.click(
         functools.partial(_start, runner), [page.language, name, archive, recipe, *knobs], **QUIET
-    ).success(show, seen, shown, **QUIET)
+    ).success(functools.partial(show, "train"), seen[1:], shown, **QUIET)
     stop.click(runner.stop, **QUIET)
     timer.tick(show, seen, shown, **QUIET)
     page.on_view(gradio_tab, show, seen, shown)
@@ -61,7 +61,7 @@ def _form() -> tuple[gr.Dropdown, list[gr.components.Component], gr.File, gr.Tex
         gr.Slider(0, 8, first.crop_padding, step=1, label=label("train.crop_padding")),
         gr.Slider(0, 16, first.cutout, step=1, label=label("train.cutout")),
     ]
-    archive = gr.File(label=label("train.zip"), file_types=[".zip"], height=150)
+    archive = gr.File(label=label("train.zip"), file_types=[".zip"], height=150, elem_id="archive")
     return recipe, knobs, archive, name
 
 

@@ -1,14 +1,17 @@
 """Pictures that arrive together share one pass through the network."""
 
+import asyncio
 import queue
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from cifar_torch.classifier import Answer, Classifiers
+from cifar_torch.images import ImageSource, look, open_image
 
+DECODERS = 2  # threads; Pillow releases the interpreter's lock while it decodes
 MAX_BATCH = 64  # pictures of one pass
 
 
@@ -23,16 +26,27 @@ class Job:
 
 
 class Batcher:
-    """A thread that runs the network on whatever has queued up since its last pass.
+    """Decodes pictures in a few threads; another runs the network on whatever has queued up since
+    its last pass.
 
     A picture that comes alone is answered at once: nothing waits for a batch to fill.
     """
 
     def __init__(self, classifiers: Classifiers, limit: int = MAX_BATCH):
-        self._classifiers = classifiers
+        self.classifiers = classifiers
         self._limit = limit
+        self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decoder")
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         threading.Thread(target=self._work, name="batcher", daemon=True).start()
+
+    async def classify(
+        self, source: ImageSource, model: str | None = None, name: str | None = None
+    ) -> tuple[str, Answer]:
+        """The checkpoint's name and its answer for a picture as `open_image` takes it; `name` is
+        what errors call it. Raises ImageError, and what `Classifiers.get` raises."""
+        loop = asyncio.get_running_loop()
+        views = await loop.run_in_executor(self._decoders, _decode, source, name)
+        return await asyncio.wrap_future(self.submit(model, views))
 
     def submit(self, model: str | None, views: np.ndarray) -> Future[tuple[str, Answer]]:
         """The checkpoint's name and its answer, later. The future raises what `get` raises."""
@@ -52,7 +66,7 @@ class Batcher:
 
     def _answer(self, model: str | None, jobs: list[Job]) -> None:
         try:
-            classifier = self._classifiers.get(model)
+            classifier = self.classifiers.get(model)
             answers = classifier.classify_views([job.views for job in jobs])
         except Exception as error:  # whatever it is, each request has to hear of it
             for job in jobs:
@@ -60,3 +74,7 @@ class Batcher:
         else:
             for job, answer in zip(jobs, answers, strict=True):
                 job.future.set_result((classifier.checkpoint.title, answer))
+
+
+def _decode(source: ImageSource, name: str | None) -> np.ndarray:
+    return look(open_image(source, name))
