@@ -7,7 +7,6 @@ The accuracy is the last epoch's on the test images, of which training sees noth
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -16,8 +15,12 @@ from statistics import mean, stdev
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
+import torch  # noqa: E402
+from run import latest, machine_name  # noqa: E402
+
 from cifar_torch import kernels  # noqa: E402
 from cifar_torch.data import Data, load_cifar10, load_image_folder  # noqa: E402
+from cifar_torch.device import choose_device, choose_precision, describe_hardware  # noqa: E402
 from cifar_torch.recipes import RECIPES, get_recipe  # noqa: E402
 from cifar_torch.training import train  # noqa: E402
 
@@ -34,12 +37,13 @@ def run_seed(data: Data, recipe: str, seed: int, device: str) -> tuple[float, fl
 
 
 def keras_seconds() -> float | None:
-    """Of Keras's 25 epochs at batch 32 on the machine of latest.json, where there is one."""
-    try:
-        sections = json.loads((HERE / "latest.json").read_text("utf-8"))["sections"]
-    except FileNotFoundError:
+    """Of Keras's 25 epochs at batch 32 on this machine, where run.py has measured it."""
+    cpu = torch.device("cpu")
+    precision = str(choose_precision("auto", cpu)[0]).removeprefix("torch.")
+    results = latest().get(machine_name(describe_hardware(cpu), precision))
+    if results is None:
         return None
-    rows = {row["name"]: row["median"] for part in sections for row in part["rows"]}
+    rows = {row["name"]: row["median"] for part in results["sections"] for row in part["rows"]}
     return KERAS_EPOCHS * KERAS_IMAGES / rows["keras 32"]
 
 
@@ -68,10 +72,10 @@ def main() -> int:
         f"training: mean {mean(seconds):.1f} s, {min(seconds):.1f}–{max(seconds):.1f} s "
         f"(bar on 2 cores with AMX: {SECONDS:.0f} s)"
     )
-    keras = keras_seconds()
+    keras = keras_seconds() if choose_device(args.device).type == "cpu" else None
     if keras:
         print(
-            f"Keras's {KERAS_EPOCHS} epochs take {keras:,.0f} s on the machine of latest.json: "
+            f"Keras's {KERAS_EPOCHS} epochs take {keras:,.0f} s on this machine: "
             f"{keras / mean(seconds):.1f} times as long (bar: {TIMES_FASTER:.0f})"
         )
     else:

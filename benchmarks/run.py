@@ -2,7 +2,8 @@
 
 The contenders take turns, a short piece of work each, round after round, so that a slow minute of
 the machine hits all of them. A ratio is taken within each round; its median and range are shown.
-Writes latest.json and README.md beside this file, unless --quick.
+Unless --quick, the results take the place of this machine's last ones in latest.json, from which
+README.md beside this file is written.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from statistics import median
 from typing import Any
 
 HERE = Path(__file__).parent
+LATEST = HERE / "latest.json"  # the results of each machine, by its name
 KERAS, MIXED = "float32", "mixed_bfloat16"  # Keras's default policy and its fast one
 EPOCH = 50_000  # images, for which the seconds of an epoch are given
 Rates = dict[str, list[float]]  # by row: images a second, or milliseconds, in each round
@@ -65,7 +67,8 @@ def training_rows(quick: bool, images: int, precisions: tuple[str, ...]) -> dict
     for batch in (32, 128):
         own = images // 2 if quick else images
         add(f"keras {batch}", "Keras on TensorFlow", "keras", batch, own, policy=KERAS)
-        add(f"mixed {batch}", f"the same, {MIXED}", "keras", batch, own, policy=MIXED)
+        if "bf16" in precisions:
+            add(f"mixed {batch}", f"the same, {MIXED}", "keras", batch, own, policy=MIXED)
     if not quick:
         add("loader", "PyTorch, DataLoader and transforms", "pytorch", 32, images, data="loader")
         add("tensor", "PyTorch, images as one tensor", "pytorch", 32, images, data="tensor")
@@ -130,7 +133,7 @@ class Bench:
         self.rounds = rounds
         self.contenders = {name: Contender(name) for name in ("keras", "pytorch", "project")}
         self.hardware = self.contenders["project"].ask("hardware")
-        # Where the processor has no bf16, it is emulated, and there is nothing to compare.
+        # Where the processor has no bf16, it is emulated, by Keras too, which takes minutes.
         able = self.hardware["precision"].startswith("bfloat16")
         self.precisions = ("fp32", "bf16") if able else ("fp32",)
 
@@ -159,7 +162,7 @@ def show(text: str) -> None:
 
 def judge(bar: Bar, rates: Rates) -> Verdict:
     """The ratio of each round to that peer which is fastest over all rounds."""
-    peer = max(bar.peers, key=lambda name: median(rates[name]))
+    peer = max((name for name in bar.peers if name in rates), key=lambda name: median(rates[name]))
     ratios = [ours / theirs for ours, theirs in zip(rates[bar.ours], rates[peer], strict=True)]
     middle = median(ratios)
     return Verdict(bar.title, middle, min(ratios), max(ratios), bar.limit, middle >= bar.limit)
@@ -190,7 +193,10 @@ def bulk(bench: Bench, images: int) -> dict[str, Any]:
     """Images a second of answers; Keras in the batches that it is fastest with."""
     keras = bench.contenders["keras"]
     rows = {}
-    for name, policy in (("bulk keras", KERAS), ("bulk mixed", MIXED)):
+    policies = [("bulk keras", KERAS)]
+    if "bf16" in bench.precisions:
+        policies.append(("bulk mixed", MIXED))
+    for name, policy in policies:
         speed = {}
         for batch in (32, 128, 256, 512, 1024):
             arguments = {"policy": policy, "batch": batch, "images": images}
@@ -286,7 +292,7 @@ def tables(results: dict[str, Any]) -> str:
 
 
 def _table(part: dict[str, Any]) -> str:
-    lines = [f"## {part['title']}", ""]
+    lines = [f"### {part['title']}", ""]
     training = part["title"].startswith("Training")
     lines += _lines(("who", "median", "range", *([f"an epoch of {EPOCH:,}"] if training else [])))
     for row in part["rows"]:
@@ -321,24 +327,43 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
 
 
-def readme(results: dict[str, Any]) -> str:
+def machine_name(cpu: str, precision: str) -> str:
+    """What its results are kept under: processors of one name differ in what they can do."""
+    return f"{cpu}, {precision.split()[0]}"
+
+
+def latest() -> dict[str, Any]:
+    """The last results of each machine, by its name."""
+    return json.loads(LATEST.read_text("utf-8")) if LATEST.exists() else {}
+
+
+def readme(machines: dict[str, Any]) -> str:
     """benchmarks/README.md."""
-    about = results["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    parts = "\n\n".join(_machine(name, results) for name, results in machines.items())
     return f"""# Benchmarks
 
 Written by `make bench` from `latest.json`; do not edit.
 
+Every contender is a process of its own and trains the same network on the same random images. They
+take turns; ratios are taken within each round. Shown are the median and the range over the rounds.
+`make bench QUICK=1` repeats the ratios of training alone, in 90 seconds on a quick machine.
+
+{parts}
+"""
+
+
+def _machine(name: str, results: dict[str, Any]) -> str:
+    """The results of one machine in Markdown."""
+    about = results["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    return f"""## {name}
+
 - When: {results["date"]}, {results["minutes"]:.1f} minutes, {results["rounds"]} rounds.
-- Machine: {about["cpu"]}, {about["cores"]} cores, {about["system"]}; `--precision auto` takes
+- Machine: {about["cores"]} cores, {about["system"]}; `--precision auto` takes
   {about["precision"]}.
 - Versions: {versions}.
-- How: every contender is a process of its own and trains the same network on the same random
-  images. They take turns; ratios are taken within each round. Shown are the median and the range
-  over the rounds. `make bench QUICK=1` repeats the ratios of training alone in 90 seconds.
 
-{tables(results)}
-"""
+{tables(results)}"""
 
 
 def measure(rounds: int, quick: bool, tiny: bool) -> dict[str, Any]:
@@ -372,16 +397,17 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, help="default: 7, with --quick 3")
     parser.add_argument("--readme", action="store_true", help="write README.md from latest.json")
     args = parser.parse_args()
-    latest = HERE / "latest.json"
     if args.readme:
-        (HERE / "README.md").write_text(readme(json.loads(latest.read_text("utf-8"))), "utf-8")
+        (HERE / "README.md").write_text(readme(latest()), "utf-8")
         return 0
     rounds = args.rounds or (1 if args.tiny else 3 if args.quick else 7)
     results = measure(rounds, args.quick, args.tiny)
     print(tables(results))
     if not (args.quick or args.tiny):
-        latest.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
-        (HERE / "README.md").write_text(readme(results), "utf-8")
+        about = results["machine"]
+        machines = latest() | {machine_name(about["cpu"], about["precision"]): results}
+        LATEST.write_text(json.dumps(machines, indent=1) + "\n", "utf-8")
+        (HERE / "README.md").write_text(readme(machines), "utf-8")
     return 0 if all(v["passed"] for part in results["sections"] for v in part["verdicts"]) else 1
 
 

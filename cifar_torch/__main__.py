@@ -98,7 +98,7 @@ def evaluate(args: argparse.Namespace) -> int:
     if args.photos:
         photos, labels = load_photos(args.photos, classifier.class_names, args.strict)
         metrics["photos"] = measure_photos(
-            classifier.logits_of_views(photos), labels, logits, temperature, classifier.none_below
+            classifier.logits_by_view(photos), labels, logits, classifier.none_below
         )
 
     def draw(folder: Path) -> None:
@@ -158,11 +158,16 @@ def describe_photos(photos: dict[str, Any]) -> str:
             f"{photos['answered_right']:.1%} right and not answered «none»"
         )
     if photos["none"]:
+        against_photos = (
+            f", against the photographs of known things {photos['none_auroc_photos']:.3f}"
+            if photos["known"]
+            else ""
+        )
         lines.append(
             f"Photographs of none of the classes ({photos['none']}): "
             f"{photos['none_answered_none']:.1%} answered «none»; AUROC against the test images "
-            f"{photos['none_auroc']:.3f}; {photos['none_accepted_at_95']:.1%} accepted when 95% of "
-            "the test images are"
+            f"{photos['none_auroc']:.3f}{against_photos}; {photos['none_accepted_at_95']:.1%} "
+            "accepted when 95% of the test images are"
         )
     return "\n".join(lines)
 

@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from cifar_torch.checkpoint import Checkpoint
+from cifar_torch.data import CIFAR10_ORIGIN
 from cifar_torch.evaluation import wilson_interval
+from cifar_torch.recipes import RECIPES, Recipe
 
 CARD = "README.md"
-
-
 FIGURES = {
     "curves.png": "accuracy and loss by epoch",
     "confusion.png": "which class is taken for which",
@@ -53,11 +54,28 @@ def _training(config: dict[str, Any], metrics: dict[str, Any]) -> str:
         f"## Training\n\n"
         f"- Data: {data['origin']}; {data['train_images']:,} images to train on, "
         f"{data['held_out_images']:,} held out of training, {data['test_images']:,} to test on.\n"
-        f"- Command: `python train.py --recipe {recipe['name']} --seed {config['seed']}`.\n"
+        f"- Command: `{_command(config)}`.\n"
         f"- Recipe: {knobs}.\n"
         f"- {config['precision']} on {config['hardware']}; {metrics['epochs']} epochs in "
         f"{metrics['seconds']:,.0f} s; PyTorch {config['versions']['torch']}."
     )
+
+
+def _command(config: dict[str, Any]) -> str:
+    """What trains the same again, but for the place of the images."""
+    recipe = config["recipe"]
+    words = ["python train.py", f"--recipe {recipe['name']}", f"--seed {config['seed']}"]
+    for knob, usual in asdict(RECIPES.get(recipe["name"], Recipe())).items():
+        value, flag = recipe.get(knob, usual), knob.replace("_", "-")
+        if value == usual or knob == "name":
+            continue
+        if isinstance(usual, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words.append(f"--{flag} {value}")
+    if config["data"]["origin"] != CIFAR10_ORIGIN:
+        words.append("--image-folder DIR")
+    return " ".join(words)
 
 
 def _limits(config: dict[str, Any]) -> str:
@@ -140,13 +158,19 @@ def _photos(photos: dict[str, Any]) -> str:
         if f"{key}_ci95" in photos
     )
     table = f"| ordinary photographs | share | 95% interval |\n|---|---|---|\n{lines}"
-    if "none_auroc_ci95" not in photos:
+    separations = {
+        "the test images": "none_auroc",
+        "the photographs of things it knows": "none_auroc_photos",
+    }
+    told = [
+        f"against {name} {photos[key]:.3f} ({low:.3f} to {high:.3f})"
+        for name, key in separations.items()
+        if key in photos
+        for low, high in [photos[f"{key}_ci95"]]
+    ]
+    if not told:
         return table
-    low, high = photos["none_auroc_ci95"]
-    return (
-        f"{table}\n\nAUROC of the unknown things against the test images: "
-        f"{photos['none_auroc']:.3f} ({low:.3f} to {high:.3f})."
-    )
+    return f"{table}\n\nAUROC of the unknown things {', '.join(told)}."
 
 
 def _confusions(metrics: dict[str, Any], most: int = 3) -> str:

@@ -1,6 +1,7 @@
 """A checkpoint folder: weights, config and metrics, written so that no reader sees half of one."""
 
 import csv
+import glob
 import json
 import os
 import platform
@@ -78,7 +79,7 @@ def folder_identity(folder: Path) -> tuple[int, int] | None:
             found = folder.stat()
             return found.st_ino, found.st_mtime_ns
         except OSError:
-            if not any(folder.parent.glob(f".{folder.name}.*")):
+            if not any(folder.parent.glob(f".{glob.escape(folder.name)}.*")):
                 return None
             time.sleep(0.01)
     return None
@@ -130,8 +131,11 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _read_history(path: Path) -> list[dict[str, float]]:
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+    try:
+        with path.open(newline="") as file:
+            return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+    except (ValueError, TypeError, csv.Error, OSError) as error:
+        raise UserError(f"{path} is damaged: {error}.") from error
 
 
 def save_checkpoint(
@@ -176,6 +180,7 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"cannot write the checkpoint {folder}: {error}.") from error
     finally:
+        recover_folder(folder)  # where the second of the two renames failed
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 

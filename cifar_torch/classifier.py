@@ -18,7 +18,7 @@ from cifar_torch.checkpoint import (
 )
 from cifar_torch.device import choose_precision
 from cifar_torch.errors import UserError
-from cifar_torch.evaluation import energy, predict_logits
+from cifar_torch.evaluation import familiarity, predict_logits
 from cifar_torch.images import ImageSource, look, open_image
 
 
@@ -71,19 +71,19 @@ class Classifier:
 
     def classify_views(self, pictures: Sequence[np.ndarray]) -> list[Answer]:
         """The answers for pictures as `look` gives them, each (V, 32, 32, 3) uint8."""
-        logits = self.logits_of_views(pictures)
+        views = self.logits_by_view(pictures)
+        logits = torch.stack([each.mean(dim=0) for each in views])
         probabilities = (logits / self.temperature).softmax(dim=1).numpy()
         familiar = [True] * len(pictures)
         if self.none_below is not None:
-            familiar = (energy(logits, self.temperature) >= self.none_below).tolist()
+            familiar = (familiarity(views) >= self.none_below).tolist()
         rows = zip(probabilities, familiar, pictures, strict=True)
-        return [self._answer(answer, known, views[0]) for answer, known, views in rows]
+        return [self._answer(answer, known, picture[0]) for answer, known, picture in rows]
 
-    def logits_of_views(self, pictures: Sequence[np.ndarray]) -> Tensor:
-        """Logits (N, classes) of pictures as `look` gives them: the mean over a picture's views."""
+    def logits_by_view(self, pictures: Sequence[np.ndarray]) -> Sequence[Tensor]:
+        """Logits (V, classes) of each picture, as `look` gives them, before calibration."""
         views = torch.from_numpy(np.concatenate(pictures)).permute(0, 3, 1, 2)
-        each = self.logits(views).split([len(picture) for picture in pictures])
-        return torch.stack([logits.mean(dim=0) for logits in each])
+        return self.logits(views).split([len(picture) for picture in pictures])
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Calibrated probabilities (N, classes) of images (N, 3, 32, 32) uint8."""

@@ -12,16 +12,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
+from cifar_torch.cache import cache_folder, keep
 from cifar_torch.errors import UserError
 from cifar_torch.images import EXTENSIONS, IMAGE_SIZE, ImageError, look, open_image, to_pixels
 
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
+CIFAR10_ORIGIN = "CIFAR-10 (torchvision)"
 PREPROCESSING = 2  # counts its changes: pictures cached before the last one are read anew
 HELD_OUT_SHARE = 0.1  # of a folder that has no test/ of its own
 SPLIT_SEED = 20_240_411  # splits are part of the data: the same for every run and every seed
@@ -120,7 +122,7 @@ def load_cifar10(root: str | Path = "data", download: bool = True) -> Data:
         )
         for split in splits
     )
-    return Data(train, test, tuple(splits[0].classes), "CIFAR-10 (torchvision)")
+    return Data(train, test, tuple(splits[0].classes), CIFAR10_ORIGIN)
 
 
 # ------------------------------------------------------------------------------ image folders
@@ -289,12 +291,6 @@ def _cache_file(folder: Path, cache: Path | None) -> Path:
     return (cache or cache_folder()) / f"{folder.name}-{key}.safetensors"
 
 
-def cache_folder() -> Path:
-    """Where what takes long to make is kept between runs; it can be deleted at any time."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "cifar_torch"
-
-
 def _fingerprint(folder: Path, files: list[tuple[str, int]], names: tuple[str, ...]) -> str:
     """Changes when an image is added, removed, renamed, moved, resized or written anew."""
     digest = hashlib.sha256(json.dumps([PREPROCESSING, names]).encode())
@@ -322,14 +318,7 @@ def _write_cache(path: Path, fingerprint: str, split: Split, skipped: tuple[str,
         "labels": split.labels,
         "meta": torch.tensor(list(meta), dtype=torch.uint8),
     }
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary)
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
-        print(f"The images could not be cached in {path.parent}: {error}", file=sys.stderr)
+    keep(path, tensors)
 
 
 # ------------------------------------------------------------------------------- augmentation

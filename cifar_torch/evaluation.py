@@ -26,7 +26,7 @@ def predict_logits(model: CifarNet, images: Tensor, mirror: bool = False) -> Ten
     for batch in images.split(EVALUATION_BATCH):
         if mirror:  # in one pass: for a single picture it takes hardly longer than one view
             both = model(torch.cat([batch, batch.flip(-1)])).float()
-            logits.append(both.view(2, len(batch), -1).mean(dim=0))
+            logits.append(both.unflatten(0, (2, len(batch))).mean(dim=0))
         else:
             logits.append(model(batch).float())
     model.train(training)
@@ -101,10 +101,17 @@ def calibration_interval(
     return max(0.0, twice - high), max(0.0, twice - low)
 
 
-def energy(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """How familiar pictures look, (N,), from their logits (N, classes): the free energy of Liu et
-    al. (arXiv 2010.03759), its sign turned. Pictures of none of the classes score low."""
-    return temperature * (logits.double() / temperature).logsumexp(dim=1)
+def energy(logits: Tensor) -> Tensor:
+    """How familiar views look, (N,), from their logits (N, classes) before calibration: the free
+    energy of Liu et al. (arXiv 2010.03759), its sign turned. What is none of the classes scores
+    low."""
+    return logits.double().logsumexp(dim=1)
+
+
+def familiarity(views: Sequence[Tensor]) -> Tensor:
+    """How familiar pictures look, (N,), from the logits (V, classes) of each one's views: as much
+    as the view of it that looks least so."""
+    return torch.stack([energy(logits).min() for logits in views])
 
 
 def acceptance_threshold(scores: Tensor, accepted: float = 0.95) -> float:
@@ -128,35 +135,42 @@ def auroc_interval(value: float, known: int, unknown: int) -> tuple[float, float
 
 
 def measure_photos(
-    logits: Tensor,
+    views: Sequence[Tensor],
     labels: Tensor,
     test_logits: Tensor,
-    temperature: float,
     none_below: float | None,
 ) -> dict[str, Any]:
-    """The figures about photographs, those of none of the classes labelled -1, beside test images.
+    """The figures about photographs, those of none of the classes labelled -1, beside test images:
+    the logits (V, classes) of each photograph's views, labels (N,), logits (M, classes).
 
     `answered_right` is the share of the others that get their class and not «none»;
-    `none_answered_none` the share of those that the classifier says «none» of. What there is no
-    photograph for is left out.
+    `none_answered_none` the share of those that the classifier says «none» of. `none_auroc` tells
+    them from the test images, `none_auroc_photos` from the photographs of known things, which is
+    harder. What there is no photograph for is left out.
     """
-    score, known = energy(logits, temperature), labels >= 0
+    score, known = familiarity(views), labels >= 0
     answered = score >= (-math.inf if none_below is None else none_below)
-    right = logits.argmax(dim=1) == labels
-    test_score = energy(test_logits, temperature)
+    right = torch.stack([logits.mean(dim=0) for logits in views]).argmax(dim=1) == labels
+    test_score = energy(test_logits)
     unknown = int((~known).sum())
     metrics: dict[str, Any] = {"known": len(labels) - unknown, "none": unknown}
     if known.any():
         metrics |= _share("accuracy", right[known])
         metrics |= _share("answered_right", (right & answered)[known])
     if unknown:
-        separation = auroc(test_score, score[~known])
-        metrics["none_auroc"] = separation
-        metrics["none_auroc_ci95"] = list(auroc_interval(separation, len(test_score), unknown))
+        metrics |= _separation("none_auroc", test_score, score[~known])
+        if known.any():
+            metrics |= _separation("none_auroc_photos", score[known], score[~known])
         accepted = score[~known] >= acceptance_threshold(test_score)
         metrics |= _share("none_accepted_at_95", accepted)
         metrics |= _share("none_answered_none", ~answered[~known])
     return metrics
+
+
+def _separation(name: str, known: Tensor, unknown: Tensor) -> dict[str, Any]:
+    """An AUROC and its interval."""
+    value = auroc(known, unknown)
+    return {name: value, f"{name}_ci95": list(auroc_interval(value, len(known), len(unknown)))}
 
 
 def _share(name: str, hits: Tensor) -> dict[str, Any]:

@@ -53,10 +53,20 @@ class Processes:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
 
-    def copy_object_from_first(self, holder: list[Any]) -> None:
-        """Replace the one object in `holder` by the first process's."""
-        if self.count > 1:
-            dist.broadcast_object_list(holder, 0)
+    def from_first(self, make: Callable[[], T]) -> T:
+        """What `make` gives in the first process, in all of them; so with what it raises."""
+        if self.count == 1:
+            return make()
+        outcome: list[Any] = [None, None]
+        if self.first:
+            try:
+                outcome[0] = make()
+            except Exception as error:
+                outcome[1] = error
+        dist.broadcast_object_list(outcome, 0)
+        if outcome[1]:
+            raise outcome[1]
+        return outcome[0]
 
     def one_a_machine_first(self, load: Callable[[], T]) -> T:
         """What `load` gives, called in one process of each machine before the others: it may

@@ -3,8 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +10,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from cifar_torch.data import Split, augment, cache_folder, draw_augmentation
+from cifar_torch.cache import cache_folder, keep
+from cifar_torch.data import Split, augment, draw_augmentation
 from cifar_torch.errors import UserError
 
 VERSION = 2  # counts the changes of the teachers' training: cached answers of before are not taken
@@ -123,7 +122,7 @@ class Teachers:
         answers = self._look(number, self._train(number, unfinished))
         if not answers.isfinite().all():
             raise UserError("the teachers cannot learn these images; train without: --teacher 0.")
-        if _write(path, {"answers": answers}):
+        if keep(path, {"answers": answers}):
             with contextlib.suppress(OSError):
                 unfinished.unlink()
         return answers
@@ -203,7 +202,7 @@ class Teachers:
                 if done % 5 == 4:
                     torch._foreach_lerp_(average, values, 1 - 0.95**5 * share**3)
                     torch._foreach_copy_(values, average)
-            _write(unfinished, {str(i): t for i, t in enumerate(state)}, {"epoch": str(epoch + 1)})
+            keep(unfinished, {str(i): t for i, t in enumerate(state)}, {"epoch": str(epoch + 1)})
         return network
 
     def _logits(self, network: TeacherNet, images: Tensor) -> Tensor:
@@ -244,17 +243,3 @@ def _resume(path: Path, state: list[Tensor]) -> int:
             return int(file.metadata()["epoch"])
     except (OSError, SafetensorError):
         return 0
-
-
-def _write(path: Path, tensors: dict[str, Tensor], meta: dict[str, str] | None = None) -> bool:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, temporary, meta)
-        os.replace(temporary, path)
-        return True
-    except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        print(f"The teacher could not be kept in {path.parent}: {error}", file=sys.stderr)
-        return False

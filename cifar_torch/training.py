@@ -1,6 +1,5 @@
 """The training loop: fit, validate, stop and resume, on one process or several."""
 
-import json
 import math
 import os
 import shutil
@@ -9,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -18,14 +16,19 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from cifar_torch import kernels
 from cifar_torch.card import write_card
-from cifar_torch.checkpoint import CONFIG, Checkpoint, recover_folder, save_checkpoint, versions
+from cifar_torch.checkpoint import (
+    CONFIG,
+    Checkpoint,
+    read_metrics,
+    recover_folder,
+    save_checkpoint,
+    versions,
+)
 from cifar_torch.data import Data, Split, augment, draw_augmentation
 from cifar_torch.device import PRECISION_NAMES, choose_precision, describe_hardware
 from cifar_torch.errors import UserError
@@ -41,13 +44,12 @@ from cifar_torch.model import CifarNet
 from cifar_torch.outliers import make_outliers
 from cifar_torch.processes import Processes, join_processes
 from cifar_torch.recipes import Recipe
-from cifar_torch.step import FlatNet, make_optimizer, make_step
+from cifar_torch.run import STATE, Run
+from cifar_torch.step import make_step
 from cifar_torch.teacher import COUNT, Teachers, draw_view
 
-STATE = "training_state.safetensors"  # what a resumed run needs; gone once the run has ended
 CURVES_EVERY = 10.0  # seconds: drawing takes 0.3 s, an epoch on a GPU takes less than that
 PROGRESS_EVERY = 0.5  # seconds between two calls of on_progress
-AVERAGE_EVERY = 8  # steps: the moving average then costs an eighth of the time, and is as good
 AGREE_EVERY = 20  # steps between two looks at whether another process was asked to stop
 CHUNK = 8192  # images that a GPU augments at once; launching it for every batch would cost more
 
@@ -76,40 +78,6 @@ class Stopped(Exception):
     """The run was asked to stop. It is saved where it stands and can be resumed."""
 
 
-class Run:
-    """Everything that changes while training, and so everything that is saved to go on later."""
-
-    def __init__(self, model: CifarNet, recipe: Recipe):
-        self.weights = FlatNet(model)
-        self.optimizer = make_optimizer(self.weights, recipe)
-        self.average = FlatNet(deepcopy(model)) if recipe.averaging else None
-        self.step = 0  # optimizer steps done, over all epochs
-        self.seconds = 0.0  # spent in the steps of the epoch under way
-        self.sums = self.weights.vectors[0].new_zeros(2)  # the epoch's loss and right answers
-        self.history: list[dict[str, float]] = []
-
-    @property
-    def result(self) -> CifarNet:
-        """The network that is validated and kept: the moving average where the recipe has one."""
-        return (self.average or self.weights).network
-
-    def tensors(self) -> dict[str, Tensor]:
-        """All of the tensors by name; themselves, not copies."""
-        parts = {"sums": self.sums}
-        for name, vector in zip(("kernels", "biases"), self.weights.vectors, strict=True):
-            parts[name] = vector
-            parts[f"momentum.{name}"] = self.optimizer.state[vector]["momentum_buffer"]
-        if self.average:
-            parts |= zip(("average.kernels", "average.biases"), self.average.vectors, strict=True)
-        return parts
-
-    def update_average(self, decay: float) -> None:
-        """Move the average, every AVERAGE_EVERY steps; early on it forgets faster."""
-        if self.average and self.step % AVERAGE_EVERY == 0:
-            keep = min(decay**AVERAGE_EVERY, self.step / (self.step + 9 * AVERAGE_EVERY))
-            torch._foreach_lerp_(self.average.vectors, self.weights.vectors, 1 - keep)
-
-
 def train(
     data: Data | Callable[[], Data],
     recipe: Recipe,
@@ -130,8 +98,7 @@ def train(
     """
     with join_processes(device) as processes:
         going_on = resume or processes.restarted
-        if processes.first:
-            check_destination(Path(out), going_on)
+        processes.from_first(lambda: check_destination(Path(out), going_on))
         loaded = processes.one_a_machine_first(data) if callable(data) else data
         trainer = Trainer(loaded, recipe, Path(out), processes, precision, seed, on_progress)
         if going_on:
@@ -142,7 +109,7 @@ def train(
 
 def check_destination(out: Path, going_on: bool) -> None:
     """Raises UserError where the checkpoint `out` cannot be written, or would replace what is not
-    a checkpoint, or an unfinished one."""
+    a checkpoint, or one that took somebody's time."""
     recover_folder(out)
     free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
     if not free and not (out / CONFIG).exists():
@@ -151,6 +118,8 @@ def check_destination(out: Path, going_on: bool) -> None:
         raise UserError(
             f"{out} holds an unfinished run; --resume goes on with it, or choose another --out."
         )
+    if not going_on and out.is_dir() and read_metrics(out).get("finished"):
+        raise UserError(f"{out} holds a finished run; delete it, or choose another --out.")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -332,7 +301,9 @@ class Trainer:
             seen = order < self.known
             draws[seen, :3] = draw_view(view, self.known, recipe.crop_padding)[order[seen], :3]
         order, draws = order.to(self.device), draws.to(self.device)
-        chunk = batch * max(1, CHUNK // batch) if self.device.type == "cuda" else batch
+        # One batch at a time for several processes: one of them may have no image of the last.
+        alone_on_gpu = self.device.type == "cuda" and self.processes.count == 1
+        chunk = batch * max(1, CHUNK // batch) if alone_on_gpu else batch
         for start in range(first_step * batch, count, chunk):
             mine = self.processes.share(order[start : start + chunk])
             targets, labels = self.targets[view, mine], self.training.labels[mine]
@@ -398,10 +369,7 @@ class Trainer:
             shutil.copy(self.out / "curves.png", folder)
         write_card(checkpoint, folder)
         if not finished:
-            state = {"step": run.step, "seconds": run.seconds, "history": run.history}
-            meta = {"run": json.dumps(state), "settings": json.dumps(self.settings())}
-            tensors = {name: t.cpu().contiguous() for name, t in run.tensors().items()}
-            save_file(tensors, folder / STATE, meta)
+            run.save(folder, self.settings())
 
     def settings(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed."""
@@ -419,44 +387,21 @@ class Trainer:
         Raises UserError: there is no state, or one of another run.
         """
         run = self.run
-        state: list[Any] = [None]
-        if self.processes.first and (required or (self.out / STATE).exists()):
-            state = [self.read_state()]
-        self.processes.copy_object_from_first(state)
-        if state[0] is None:
+
+        def load() -> dict[str, Any] | None:
+            if not (required or (self.out / STATE).exists()):
+                return None
+            run.load(self.out, self.settings())
+            return run.position
+
+        position = self.processes.from_first(load)
+        if position is None:
             return
         self.processes.copy_from_first(run.tensors().values())
         if not self.processes.first:
             run.sums.zero_()  # the first process has the sums of all
-        run.step, run.seconds, run.history = (state[0][k] for k in ("step", "seconds", "history"))
+            run.position = position
         self.say(f"Going on after step {run.step} of {self.steps * self.recipe.epochs}.")
-
-    def read_state(self) -> dict[str, Any]:
-        path = self.out / STATE
-        if not path.exists():
-            finished = (self.out / "metrics.json").exists()
-            raise UserError(
-                f"{self.out} holds a run that has ended; there is nothing to resume."
-                if finished
-                else f"{self.out} holds no run to resume."
-            )
-        try:
-            with safe_open(path, "pt") as file:
-                meta = file.metadata()
-                before = json.loads(meta["settings"])
-                # A run that was begun before there was some knob had it at its default.
-                before["recipe"] = asdict(Recipe()) | before["recipe"]
-                for name, value in self.settings().items():
-                    if before[name] != value:
-                        raise UserError(
-                            f"{self.out} was begun with another {_difference(name, before, value)}"
-                            "; resume it with the same, or choose another --out."
-                        )
-                for name, tensor in self.run.tensors().items():
-                    tensor.copy_(file.get_tensor(name))
-                return json.loads(meta["run"])
-        except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
-            raise UserError(f"{path} is damaged and cannot be resumed: {error}.") from error
 
     def checkpoint(self, finished: bool) -> Checkpoint:
         """The network as it is now, with all that is known of it."""
@@ -491,7 +436,7 @@ class Trainer:
                 held_out = predict_logits(run.result, self.validation.images, recipe.mirror).cpu()
                 temperature = fit_temperature(held_out, self.validation.labels.cpu())
                 config["temperature"] = temperature
-                config["none_below"] = acceptance_threshold(energy(held_out, temperature))
+                config["none_below"] = acceptance_threshold(energy(held_out))
             images = data.test.images.to(self.device)
             test = predict_logits(run.result, images, recipe.mirror).cpu()
             one_view = predict_logits(run.result, images).cpu() if recipe.mirror else None
@@ -499,13 +444,6 @@ class Trainer:
                 test, data.test.labels, data.class_names, config["temperature"], one_view
             )
         return Checkpoint(model, config, metrics, run.history, self.out)
-
-
-def _difference(name: str, settings: dict[str, Any], now: Any) -> str:
-    before = settings[name]
-    if isinstance(before, dict):
-        name, before, now = next((k, before[k], v) for k, v in now.items() if before[k] != v)
-    return f"{name} ({before}, now {now})"
 
 
 def describe_epoch(row: dict[str, float], epochs: int) -> str:

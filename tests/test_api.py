@@ -339,7 +339,7 @@ def test_password_guards_the_api(guarded_url):
 
 
 @pytest.mark.parametrize(
-    "header", ["Basic", "Basic %%%", "Basic w7w=", "Bearer abc", "Basic YW5uYQ=="]
+    "header", ["Basic", "Basic %%%", "Basic w7w=", "Bearer abc", "Basic YW5uYQ==", b"Basic \xe9"]
 )
 def test_odd_credentials(guarded_url, header):
     url = f"{guarded_url}/api/classify"

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import pickle
 import threading
 import time
@@ -95,6 +96,32 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path):
         save_checkpoint(make_checkpoint(1.0), tmp_path / "c", disk_full)
     assert load_checkpoint(tmp_path / "c").config["value"] == 0.5
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_a_failed_swap_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    save_checkpoint(make_checkpoint(0.5), tmp_path / "c")
+    rename = os.rename
+
+    def held_open(source, target):
+        if str(source).endswith(".new"):
+            raise PermissionError(13, "Permission denied")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", held_open)
+    with pytest.raises(UserError, match="Permission denied"):
+        save_checkpoint(make_checkpoint(1.0), tmp_path / "c")
+    assert load_checkpoint(tmp_path / "c").config["value"] == 0.5
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+@pytest.mark.parametrize("name", ["*", "../*", "**", "c/../.."])
+def test_a_name_that_is_none_of_the_checkpoints_is_refused_at_once(tmp_path, name):
+    save_checkpoint(make_checkpoint(0.5), tmp_path / "c")
+    (tmp_path / ".hidden.new").mkdir()
+    classifiers, started = Classifiers(tmp_path), time.monotonic()
+    with pytest.raises(UserError, match="there is no checkpoint"):
+        classifiers.get(name)
+    assert time.monotonic() - started < 0.2
 
 
 class Bomb:

@@ -12,6 +12,7 @@ from cifar_torch.evaluation import (
     calibration_error,
     calibration_interval,
     energy,
+    familiarity,
     fit_temperature,
     measure,
     measure_photos,
@@ -72,11 +73,20 @@ def test_logits_are_the_same_in_batches_without_dropout_and_mirrored():
     )
 
 
+def test_a_process_may_have_no_image_to_validate_on():
+    nothing = torch.zeros(0, 3, 32, 32, dtype=torch.uint8)
+    assert predict_logits(CifarNet(), nothing, mirror=True).shape == (0, 10)
+
+
 def test_energy_is_the_log_of_the_summed_exponentials():
     logits = torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])
     wanted = [math.log(sum(math.exp(v) for v in row)) for row in logits.tolist()]
     assert energy(logits).tolist() == pytest.approx(wanted)
-    assert energy(logits, 2.0)[1].item() == pytest.approx(2 * math.log(3))
+
+
+def test_a_picture_is_as_familiar_as_its_least_familiar_view():
+    views = [torch.tensor([[9.0, 0.0], [0.0, 0.0]]), torch.tensor([[9.0, 0.0]])]
+    assert familiarity(views).tolist() == pytest.approx([math.log(2), 9.0], abs=1e-3)
 
 
 def test_threshold_accepts_the_share_asked_for():
@@ -90,18 +100,19 @@ def test_auroc_counts_pairs_and_halves_ties():
 
 
 def test_photographs_of_things_and_of_nothing_known():
-    logits = torch.tensor([[9.0, 0], [0, 9], [9, 0], [1, 0], [0, 8]])
+    logits = torch.tensor([[[9.0, 0]], [[0, 9]], [[9, 0]], [[1, 0]], [[0, 8]]])
     labels = torch.tensor([0, 1, 1, -1, -1])  # right, right, wrong; none, none
     test_logits = torch.tensor([[9.0, 0]] * 19 + [[5.0, 0]])
-    found = measure_photos(logits, labels, test_logits, temperature=1.0, none_below=4.0)
+    found = measure_photos(logits, labels, test_logits, none_below=4.0)
     assert (found["known"], found["none"]) == (3, 2)
     assert found["accuracy"] == found["answered_right"] == pytest.approx(2 / 3)
     assert found["none_answered_none"] == 0.5
     assert found["none_accepted_at_95"] == 0.0  # both score below nineteen in twenty
     assert found["none_auroc"] == pytest.approx((19 * 2 + 1) / 40)
-    strict = measure_photos(logits, labels, test_logits, temperature=1.0, none_below=10.0)
+    assert found["none_auroc_photos"] == 1.0  # the known ones all score above
+    strict = measure_photos(logits, labels, test_logits, none_below=10.0)
     assert strict["answered_right"] == 0 and strict["none_answered_none"] == 1
-    never = measure_photos(logits, labels, test_logits, temperature=1.0, none_below=None)
+    never = measure_photos(logits, labels, test_logits, none_below=None)
     assert never["none_answered_none"] == 0
 
 

@@ -19,7 +19,8 @@ from cifar_torch.checkpoint import load_checkpoint
 from cifar_torch.data import load_image_folder
 from cifar_torch.errors import UserError
 from cifar_torch.recipes import get_recipe
-from cifar_torch.training import STATE, Stopped, train
+from cifar_torch.run import STATE
+from cifar_torch.training import Stopped, train
 from tests.pictures import KINDS, write_image_folder
 
 ROOT = Path(__file__).parents[1]
@@ -195,6 +196,24 @@ def test_held_out_images_set_the_temperature(data, tmp_path):
     checkpoint = train(data, recipe, tmp_path / "out", device="cpu")
     assert checkpoint.config["data"]["held_out_images"] == 108
     assert checkpoint.config["temperature"] != 1.0
+
+
+def test_a_finished_run_is_not_overwritten(data, tmp_path):
+    train(data, get_recipe("report", epochs=1), tmp_path / "out", device="cpu")
+    before = weights(tmp_path / "out")
+    with pytest.raises(UserError, match="holds a finished run"):
+        train(data, get_recipe("report", epochs=1), tmp_path / "out", device="cpu", seed=1)
+    assert all(torch.equal(w, before[name]) for name, w in weights(tmp_path / "out").items())
+
+
+def test_the_cards_command_has_what_differs_from_the_recipe(data, tmp_path):
+    recipe = get_recipe("fast", epochs=1, flip=False, batch_size=64)
+    train(data, recipe, tmp_path / "out", device="cpu", seed=7)
+    command = (
+        "`python train.py --recipe fast --seed 7 --epochs 1 --batch-size 64 --no-flip "
+        "--image-folder DIR`"
+    )
+    assert command in (tmp_path / "out" / "README.md").read_text("utf-8")
 
 
 def test_other_files_and_unfinished_runs_are_not_overwritten(data, tmp_path):

@@ -1,7 +1,6 @@
 """The password of the page, for programs."""
 
 import base64
-import binascii
 import secrets
 from contextlib import suppress
 
@@ -49,7 +48,7 @@ def _may_enter(request: Request) -> bool:
         return False
     try:
         user, _, password = base64.b64decode(credentials).partition(b":")
-    except binascii.Error:
+    except ValueError:  # binascii.Error is one
         return False
     wanted = page.auth.get(user.decode(errors="replace"))
     return wanted is not None and secrets.compare_digest(password, wanted.encode())

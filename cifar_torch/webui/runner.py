@@ -98,7 +98,8 @@ class Runner:
         from cifar_torch.training import Stopped, train  # here: it draws, and matplotlib is slow
 
         kernels.prepare()
-        torch.set_num_threads(os.cpu_count() or 1)  # serving takes one
+        serving = torch.get_num_threads()
+        torch.set_num_threads(os.cpu_count() or 1)
         try:
             data = load()
             if not self._stop.is_set():
@@ -114,6 +115,8 @@ class Runner:
         except Exception as error:
             self.status = replace(self.status, phase="failed", error=UserError(repr(error)))
             raise
+        finally:
+            torch.set_num_threads(serving)
 
     def _note(self, progress: "Progress") -> bool:
         self.status = replace(self.status, phase="training", progress=progress)
@@ -140,8 +143,10 @@ def unpack_images(file: Path, folder: Path) -> Path:
                 )
             for entry in entries:  # zipfile keeps each below `folder`, and to its stated size
                 archive.extract(entry, folder)
-    except (*BROKEN_ZIP, OSError) as error:
+    except BROKEN_ZIP as error:
         raise TrainingError("zip", f"the file is not a zip that can be read: {error}.") from error
+    except OSError as error:  # the disk is full, or the upload has been deleted by now
+        raise UserError(f"the zip cannot be unpacked: {error.strerror or error}.") from error
     while len(inner := [p for p in folder.iterdir() if p.is_dir()]) == 1:
         folder = inner[0]  # a zip of a folder: its classes are one level down
     return folder

@@ -42,8 +42,8 @@ def remember_signatures(demo: gr.Blocks) -> None:
 
 def launch(demo: gr.Blocks, batcher: Batcher, options: Options) -> None:
     """Serve page and API until Ctrl-C. Raises UserError: the port is taken."""
-    # One thread a picture: many visitors' pictures are answered side by side, and threads that
-    # wait for each other after every layer would take the time of those who serve the page.
+    # One thread for the network: threads that wait for each other after every layer would take the
+    # time of those that serve the page and decode pictures.
     torch.set_num_threads(1)
     if options.share and not options.auth:
         print("Anybody who has the public link can use the app; --auth USER:PASSWORD guards it.")

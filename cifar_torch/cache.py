@@ -1,0 +1,34 @@
+"""What takes long to make is kept between runs, in a folder that can be deleted at any time."""
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+def cache_folder() -> Path:
+    """`$XDG_CACHE_HOME/cifar_torch`, or `~/.cache/cifar_torch`."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "cifar_torch"
+
+
+def keep(path: Path, tensors: dict[str, Tensor], meta: dict[str, str] | None = None) -> bool:
+    """Write a safetensors file of the cache, which is there at once and whole.
+
+    A cache that cannot be written stops nobody: that is said, and False is returned.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, temporary, meta)
+        os.replace(temporary, path)
+        return True
+    except (OSError, SafetensorError) as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        print(f"{path.name} could not be kept in {path.parent}: {error}", file=sys.stderr)
+        return False

@@ -1,0 +1,108 @@
+"""The state of a training run: all that changes while it trains, saved and loaded as one."""
+
+import json
+from copy import deepcopy
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cifar_torch.checkpoint import METRICS
+from cifar_torch.errors import UserError
+from cifar_torch.model import CifarNet
+from cifar_torch.recipes import Recipe
+from cifar_torch.step import FlatNet, make_optimizer
+
+STATE = "training_state.safetensors"  # what a resumed run needs; gone once the run has ended
+AVERAGE_EVERY = 8  # steps: the moving average then costs an eighth of the time, and is as good
+
+
+class Run:
+    """Everything that changes while training, and so everything that is saved to go on later."""
+
+    def __init__(self, model: CifarNet, recipe: Recipe):
+        self.weights = FlatNet(model)
+        self.optimizer = make_optimizer(self.weights, recipe)
+        self.average = FlatNet(deepcopy(model)) if recipe.averaging else None
+        self.step = 0  # optimizer steps done, over all epochs
+        self.seconds = 0.0  # spent in the steps of the epoch under way
+        self.sums = self.weights.vectors[0].new_zeros(2)  # the epoch's loss and right answers
+        self.history: list[dict[str, float]] = []
+
+    @property
+    def result(self) -> CifarNet:
+        """The network that is validated and kept: the moving average where the recipe has one."""
+        return (self.average or self.weights).network
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of the tensors by name; themselves, not copies."""
+        parts = {"sums": self.sums}
+        for name, vector in zip(("kernels", "biases"), self.weights.vectors, strict=True):
+            parts[name] = vector
+            parts[f"momentum.{name}"] = self.optimizer.state[vector]["momentum_buffer"]
+        if self.average:
+            parts |= zip(("average.kernels", "average.biases"), self.average.vectors, strict=True)
+        return parts
+
+    @property
+    def position(self) -> dict[str, Any]:
+        """Where the run is, but for its tensors; to be set too."""
+        return {"step": self.step, "seconds": self.seconds, "history": self.history}
+
+    @position.setter
+    def position(self, value: dict[str, Any]) -> None:
+        self.step, self.seconds, self.history = (value[k] for k in ("step", "seconds", "history"))
+
+    def save(self, out: Path, settings: dict[str, Any]) -> None:
+        """Write the state into a checkpoint folder; a run with the same `settings` can go on."""
+        meta = {"run": json.dumps(self.position), "settings": json.dumps(settings)}
+        tensors = {name: t.cpu().contiguous() for name, t in self.tensors().items()}
+        save_file(tensors, out / STATE, meta)
+
+    def load(self, out: Path, settings: dict[str, Any]) -> None:
+        """Take over the state in a checkpoint folder. Raises UserError: there is none, it is
+        damaged, or of a run with other settings."""
+        path = out / STATE
+        if not path.exists():
+            finished = (out / METRICS).exists()
+            raise UserError(
+                f"{out} holds a run that has ended; there is nothing to resume."
+                if finished
+                else f"{out} holds no run to resume."
+            )
+        try:
+            with safe_open(path, "pt") as file:
+                meta = file.metadata()
+                before = json.loads(meta["settings"])
+                # A run that was begun before there was some knob had it at its default.
+                before["recipe"] = asdict(Recipe()) | before["recipe"]
+                for name, value in settings.items():
+                    if before[name] != value:
+                        raise UserError(
+                            f"{out} was begun with another {_difference(name, before, value)}"
+                            "; resume it with the same, or choose another --out."
+                        )
+                for name, tensor in self.tensors().items():
+                    tensor.copy_(file.get_tensor(name))
+                self.position = json.loads(meta["run"])
+        except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path} is damaged and cannot be resumed: {error}.") from error
+
+    def update_average(self, decay: float) -> None:
+        """Move the average, every AVERAGE_EVERY steps; early on it forgets faster."""
+        if self.average and self.step % AVERAGE_EVERY == 0:
+            keep = min(decay**AVERAGE_EVERY, self.step / (self.step + 9 * AVERAGE_EVERY))
+            torch._foreach_lerp_(self.average.vectors, self.weights.vectors, 1 - keep)
+
+
+def _difference(name: str, settings: dict[str, Any], now: Any) -> str:
+    before = settings[name]
+    if isinstance(before, dict):
+        unequal = (k for k in (*now, *before) if before.get(k) != now.get(k))
+        name = next(unequal)
+        before, now = before.get(name), now.get(name)
+    return f"{name} ({before}, now {now})"
