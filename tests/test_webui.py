@@ -468,7 +468,7 @@ def test_a_visitor_trains_on_pictures_of_their_own(visit, app, tmp_path):
     page.locator("#epochs input[type=number]").fill("2")
     page.locator("#epochs input[type=number]").press("Tab")
     page.locator("input[type=file]").last.set_input_files(archive)
-    page.get_by_text("things.zip").wait_for()
+    page.locator("#archive .file-preview").wait_for()
     page.locator("#start").click()
     page.get_by_text("things is ready").wait_for(timeout=90_000)
     assert (app.checkpoints / "things" / "model.safetensors").exists()
@@ -487,7 +487,7 @@ def test_a_broken_zip_is_explained_in_the_visitors_language(visit, tmp_path):
     open_tab(page, "train")
     page.locator("#name input, #name textarea").fill("broken")
     page.locator("input[type=file]").last.set_input_files(tmp_path / "broken.zip")
-    page.get_by_text("broken.zip").wait_for()
+    page.locator("#archive .file-preview").wait_for()
     page.locator("#start").click()
     expect(page.locator("#training")).to_contain_text(Words("vi")("error.zip"), timeout=20_000)
 

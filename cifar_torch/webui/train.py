@@ -42,7 +42,7 @@ def tab(page: Page, gradio_tab: gr.Tab, allowed: bool) -> None:
     recipe.input(_knobs_of, recipe, knobs, **QUIET)
     start.click(
         functools.partial(_start, runner), [page.language, name, archive, recipe, *knobs], **QUIET
-    ).success(functools.partial(show, "train"), seen[1:], shown, **QUIET)
+    ).success(show, seen, shown, **QUIET)  # one function, so that Gradio runs one at a time
     stop.click(runner.stop, **QUIET)
     timer.tick(show, seen, shown, **QUIET)
     page.on_view(gradio_tab, show, seen, shown)
