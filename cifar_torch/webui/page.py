@@ -102,13 +102,15 @@ class Page:
         def show_if_open(open_tab: str, *values: Any) -> Any:
             return show(*values) if open_tab == tab.id else gr.skip()
 
-        self.opened(tab).then(show, inputs, outputs, **PRIVATE)
+        # One at a time, so that what was computed earlier never arrives later.
+        one_by_one = PRIVATE | {"concurrency_id": tab.id}
+        self.opened(tab).then(show, inputs, outputs, **one_by_one)
         gr.on(
             [self.model.change, self.language.change],
             show_if_open,
             [self.open_tab, *inputs],
             outputs,
-            **PRIVATE,
+            **one_by_one,
             trigger_mode="always_last",
         )
 

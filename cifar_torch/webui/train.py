@@ -39,12 +39,13 @@ def tab(page: Page, gradio_tab: gr.Tab, allowed: bool) -> None:
 
     show = functools.partial(_show, page, runner)
     seen, shown = [page.open_tab, page.model, page.language], [state, timer, page.model]
+    looking = QUIET | {"concurrency_id": gradio_tab.id}  # as in page.on_view
     recipe.input(_knobs_of, recipe, knobs, **QUIET)
     start.click(
         functools.partial(_start, runner), [page.language, name, archive, recipe, *knobs], **QUIET
-    ).success(show, seen, shown, **QUIET)  # one function, so that Gradio runs one at a time
+    ).success(show, seen, shown, **looking)
     stop.click(runner.stop, **QUIET)
-    timer.tick(show, seen, shown, **QUIET)
+    timer.tick(show, seen, shown, **looking)
     page.on_view(gradio_tab, show, seen, shown)
 
 
