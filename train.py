@@ -17,11 +17,19 @@ def parser() -> argparse.ArgumentParser:
         description="Train the network on CIFAR-10 or on your own pictures.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="examples:\n  python train.py --device cuda\n  python train.py --recipe fast\n"
-        "  python train.py --image-folder my-pictures --epochs 10 --out checkpoints/mine",
+        "  python train.py --image-folder my-pictures --epochs 10 --out checkpoints/mine\n"
+        "  python train.py --image-folder my-pictures --start-from checkpoints/best",
     )
     p.add_argument("--recipe", default="report", choices=RECIPES, help="default: report")
     p.add_argument("--out", type=Path, help="checkpoint folder to write (default: runs/RECIPE)")
     p.add_argument("--resume", action="store_true", help="go on with the unfinished run in --out")
+    p.add_argument(
+        "--start-from",
+        type=Path,
+        metavar="FOLDER",
+        help="checkpoint whose weights are trained on, instead of random ones; where its classes "
+        "are not yours, the last layer begins anew",
+    )
     p.add_argument(
         "--seed",
         type=_seed,
@@ -84,6 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     out = args.out or Path("runs") / args.recipe
     # Imported here: --help should not wait for torch.
     from cifar_torch import kernels
+    from cifar_torch.checkpoint import load_checkpoint
     from cifar_torch.data import Data, load_cifar10, load_image_folder
     from cifar_torch.training import Stopped, train
 
@@ -104,6 +113,7 @@ def main(argv: list[str] | None = None) -> int:
             precision=args.precision,
             seed=args.seed,
             resume=args.resume,
+            start=load_checkpoint(args.start_from) if args.start_from else None,
         )
     except UserError as error:
         print(f"train.py: {error}", file=sys.stderr)

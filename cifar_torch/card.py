@@ -73,6 +73,8 @@ def _command(config: dict[str, Any]) -> str:
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
             words.append(f"--{flag} {value}")
+    if config.get("started_from"):
+        words.append(f"--start-from {config['started_from']}")
     if config["data"]["origin"] != CIFAR10_ORIGIN:
         words.append("--image-folder DIR")
     return " ".join(words)

@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 import cifar_torch
 from cifar_torch.errors import UserError
-from cifar_torch.model import SETTINGS, CifarNet
+from cifar_torch.model import LAST, SETTINGS, CifarNet
 
 WEIGHTS, CONFIG, METRICS, HISTORY = (
     "model.safetensors",
@@ -51,6 +51,14 @@ class Checkpoint:
             if self.folder
             else self.config.get("recipe", {}).get("name", "")
         )
+
+    def start(self, model: CifarNet, class_names: Sequence[str]) -> None:
+        """Put the weights into a network that is to be trained; where its classes are others, all
+        but those of the last layer."""
+        weights = self.model.state_dict()
+        if tuple(class_names) != self.class_names:
+            weights = {k: v for k, v in weights.items() if not k.startswith(f"layers.{LAST}.")}
+        model.load_state_dict(weights, strict=False)
 
 
 def load_checkpoint(folder: str | Path) -> Checkpoint:

@@ -1,4 +1,4 @@
-"""CIFAR-10, or a folder of images -> tensors; and the augmentations, each for a whole batch."""
+"""CIFAR-10, or a folder of images -> tensors."""
 
 import hashlib
 import json
@@ -319,62 +319,3 @@ def _write_cache(path: Path, fingerprint: str, split: Split, skipped: tuple[str,
         "meta": torch.tensor(list(meta), dtype=torch.uint8),
     }
     keep(path, tensors)
-
-
-# ------------------------------------------------------------------------------- augmentation
-# Each takes a whole batch (N, 3, H, W) and the random numbers of its images, on one device.
-
-
-def draw_augmentation(count: int, crop_padding: int, generator: torch.Generator) -> Tensor:
-    """The random numbers that `augment` needs for each image, (count, 5) int64: the crop's shift
-    down and right, mirrored or not, the row and the column of the cut-out's centre."""
-    limits = (2 * crop_padding + 1, 2 * crop_padding + 1, 2, IMAGE_SIZE, IMAGE_SIZE)
-    return torch.stack([torch.randint(n, (count,), generator=generator) for n in limits], dim=1)
-
-
-def augment(
-    images: Tensor, draws: Tensor, crop_padding: int, flip: bool, cutout_size: int
-) -> Tensor:
-    """Images (N, 3, H, W) uint8 cropped, mirrored and cut out, as their `draws` (N, 5) say."""
-    if crop_padding:
-        images = random_crop(images, crop_padding, draws[:, :2])
-    if flip:
-        images = random_flip(images, draws[:, 2].bool())
-    if cutout_size:
-        images = cutout(images, cutout_size, draws[:, 3:])
-    return images
-
-
-def random_crop(images: Tensor, padding: int, shift: Tensor) -> Tensor:
-    """Images with `padding` mirrored pixels around, cut at `shift` (N, 2) in [0, 2 padding]."""
-    height, width = images.shape[2:]
-    padded = images[:, :, _mirrored(height, padding)][..., _mirrored(width, padding)]
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # every possible crop; a view
-    batch = torch.arange(len(images), device=images.device)
-    return windows[batch, :, shift[:, 0], shift[:, 1]]
-
-
-def _mirrored(length: int, padding: int) -> Tensor:
-    """The positions 0..length-1 with `padding` more on both sides, reflected at the ends."""
-    position = torch.arange(-padding, length + padding).abs()
-    return length - 1 - (length - 1 - position).abs()
-
-
-def random_flip(images: Tensor, mirrored: Tensor) -> Tensor:
-    """Images with those where `mirrored` (N,) bool is set mirrored left to right."""
-    return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
-
-
-def cutout(images: Tensor, size: int, centre: Tensor) -> Tensor:
-    """Images with a square of `size` pixels around `centre` (N, 2) made mid-grey.
-
-    The square is cut off at the border, as in DeVries and Taylor's paper (arXiv 1708.04552).
-    """
-    start = centre - size // 2
-
-    def inside(length: int, first: Tensor) -> Tensor:
-        position = torch.arange(length, device=images.device)
-        return (position >= first[:, None]) & (position < first[:, None] + size)
-
-    rows, columns = inside(images.shape[2], start[:, 0]), inside(images.shape[3], start[:, 1])
-    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 127)

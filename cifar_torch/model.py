@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cifar_torch import kernels
 
-MAX_NORM_LAYERS = ("dense", "dense_1")
+MAX_NORM_LAYERS, LAST = ("dense", "dense_1"), "dense_2"
 SETTINGS = ("num_classes", "dropout", "mean", "std")
 
 

@@ -40,6 +40,13 @@ class Recipe:
     label_smoothing: float = _knob(0.0, "share of the target given to all classes alike")
     crop_padding: int = _knob(0, "random crop: pixels of reflected padding on each side; 0: none")
     flip: bool = _knob(False, "random mirror images")
+    zoom: float = _knob(
+        0.0,
+        "random zoom: most by which the side of the picture that is shown differs from 1; 0: none",
+    )
+    colour: float = _knob(
+        0.0, "most by which brightness, contrast and saturation are changed at random; 0: none"
+    )
     cutout: int = _knob(0, "side in pixels of the random square blanked in each image; 0: none")
     averaging: float = _knob(
         0.0, "decay a step of the moving average of the weights that is kept; 0: none"
@@ -73,6 +80,8 @@ class Recipe:
             (0 <= self.averaging < 1, "averaging must be in [0, 1)"),
             (0 <= self.hold_out < 1, "hold_out must be in [0, 1)"),
             (0 <= self.crop_padding < 32, "crop_padding must be in [0, 31]"),
+            (0 <= self.zoom < 1, "zoom must be in [0, 1)"),
+            (0 <= self.colour <= 1, "colour must be in [0, 1]"),
             (0 <= self.cutout <= 32, "cutout must be in [0, 32]"),
             (self.weight_decay >= 0, "weight_decay must not be negative"),
             (self.max_norm >= 0, "max_norm must not be negative"),

@@ -77,8 +77,8 @@ class Run:
         try:
             with safe_open(path, "pt") as file:
                 meta = file.metadata()
-                before = json.loads(meta["settings"])
                 # A run that was begun before there was some knob had it at its default.
+                before = {"started_from": None} | json.loads(meta["settings"])
                 before["recipe"] = asdict(Recipe()) | before["recipe"]
                 for name, value in settings.items():
                     if before[name] != value:

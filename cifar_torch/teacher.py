@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,15 +14,16 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from cifar_torch.augmentation import Augmentation
 from cifar_torch.cache import cache_folder, keep
-from cifar_torch.data import Split, augment, draw_augmentation
+from cifar_torch.data import Split
 from cifar_torch.errors import UserError
 
 VERSION = 2  # counts the changes of the teachers' training: cached answers of before are not taken
 SEED = 20_240_404  # the same teachers for every run on the same images
 COUNT = 2  # two short trainings teach more than a long one
 VIEWS = 8  # crops of each image that the teachers look at
-CROP_PADDING = 2  # in the teachers' own training
+OWN = Augmentation(crop_padding=2, flip=True)  # in the teachers' own training
 BATCH = 1000
 MIN_STEPS = 45  # an epoch, with smaller batches where there are few images
 
@@ -88,7 +89,7 @@ def _normalisation(channels: int) -> nn.BatchNorm2d:
 @dataclass
 class Teachers:
     """COUNT networks that are trained on `images`, `epochs` each. Their answers are kept in files
-    that every run on the same images finds.
+    that every run on the same images finds. Of the `augmentation` they see all but the cut-outs.
 
     `before_step` is called with the number of epochs done by all of them; it may raise, and the
     training goes on from that epoch another time.
@@ -98,10 +99,13 @@ class Teachers:
     num_classes: int
     normalise: Normalise
     epochs: int
-    crop_padding: int
-    flip: bool
+    augmentation: Augmentation
     dtype: torch.dtype
     before_step: Callable[[int], None] = lambda epoch: None
+
+    @property
+    def seen(self) -> Augmentation:
+        return replace(self.augmentation, cutout=0)
 
     def answers(self) -> Tensor:
         """Their mean probabilities (VIEWS, N, num_classes) float16 for the views of `draw_view`.
@@ -129,7 +133,7 @@ class Teachers:
 
     def _key(self) -> str:
         settings = [VERSION, VIEWS, self.epochs, self.num_classes, str(self.dtype)]
-        settings += [self.crop_padding, self.flip]
+        settings += astuple(self.seen)
         digest = hashlib.sha256(json.dumps(settings).encode())
         normalised = self.normalise(self.images.images[:1])  # as an example of how it is done
         for tensor in (self.images.images, self.images.labels, normalised):
@@ -176,7 +180,7 @@ class Teachers:
         ):
             generator = torch.Generator().manual_seed(SEED + COUNT * epoch + number)
             order = torch.randperm(len(images), generator=generator).to(device)
-            draws = draw_augmentation(len(images), CROP_PADDING, generator)
+            draws = OWN.draw(len(images), generator)
             draws[:, 2] = (torch.arange(len(images)) + epoch) % 2  # each as often mirrored as not
             draws = draws.to(device)
             network.whitening.get_parameter("bias").requires_grad_(
@@ -189,10 +193,7 @@ class Teachers:
                 share = done / (steps * self.epochs)
                 for group, lr in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = lr * _rate(share)
-                pictures = augment(
-                    images.images[chosen], draws[chosen], CROP_PADDING, flip=True, cutout_size=0
-                )
-                logits = self._logits(network, pictures)
+                logits = self._logits(network, OWN(images.images[chosen], draws[chosen]))
                 loss = F.cross_entropy(
                     logits, images.labels[chosen], label_smoothing=0.2, reduction="sum"
                 )
@@ -215,18 +216,17 @@ class Teachers:
         network.eval()
         images, answers = self.images.images, []
         for view in tqdm(range(VIEWS), "Its answers", unit="view", leave=False):
-            draws = draw_view(view, len(images), self.crop_padding).to(images.device)
+            draws = draw_view(view, len(images), self.seen).to(images.device)
             for i, d in zip(images.split(BATCH), draws.split(BATCH), strict=True):
                 self.before_step((number + 1) * self.epochs - 1)
-                pictures = augment(i, d, self.crop_padding, self.flip, cutout_size=0)
-                answers.append(self._logits(network, pictures).softmax(dim=1).half())
+                logits = self._logits(network, self.seen(i, d))
+                answers.append(logits.softmax(dim=1).half())
         return torch.cat(answers).view(VIEWS, len(images), -1).cpu()
 
 
-def draw_view(view: int, count: int, crop_padding: int) -> Tensor:
-    """What `augment` needs for one of the VIEWS of `count` images, (count, 5); for the cut-outs
-    the teacher has no use."""
-    return draw_augmentation(count, crop_padding, torch.Generator().manual_seed(SEED - 1 - view))
+def draw_view(view: int, count: int, augmentation: Augmentation) -> Tensor:
+    """What is drawn for one of the VIEWS of `count` images, (count, 9)."""
+    return augmentation.draw(count, torch.Generator().manual_seed(SEED - 1 - view))
 
 
 def _rate(share: float) -> float:

@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cifar_torch import kernels
+from cifar_torch.augmentation import SEEN_WITH_TEACHER, Augmentation
 from cifar_torch.card import write_card
 from cifar_torch.checkpoint import (
     CONFIG,
@@ -29,7 +30,7 @@ from cifar_torch.checkpoint import (
     save_checkpoint,
     versions,
 )
-from cifar_torch.data import Data, Split, augment, draw_augmentation
+from cifar_torch.data import Data, Split
 from cifar_torch.device import PRECISION_NAMES, choose_precision, describe_hardware
 from cifar_torch.errors import UserError
 from cifar_torch.evaluation import (
@@ -87,20 +88,23 @@ def train(
     precision: str = "auto",
     seed: int = 0,
     resume: bool = False,
+    start: Checkpoint | None = None,
     on_progress: OnProgress | None = None,
 ) -> Checkpoint | None:
     """Train the network on `data`; `out` becomes a checkpoint folder, written after every epoch.
 
-    `data` may be a function that loads it: of the processes of a machine, one calls it first.
-    `on_progress` is called about twice a second; when it returns False, or on Ctrl-C, the run is
-    saved where it stands and Stopped is raised. Under torchrun every process calls this; the
-    first one writes, and it alone returns the checkpoint. Raises UserError.
+    The weights of `start` are trained on, instead of random ones: all of them where `data` has the
+    same classes, else all but the last layer's. `data` may be a function that loads it: of the
+    processes of a machine, one calls it first. `on_progress` is called about twice a second; when
+    it returns False, or on Ctrl-C, the run is saved where it stands and Stopped is raised. Under
+    torchrun every process calls this; the first one writes, and it alone returns the checkpoint.
+    Raises UserError.
     """
     with join_processes(device) as processes:
         going_on = resume or processes.restarted
         processes.from_first(lambda: check_destination(Path(out), going_on))
         loaded = processes.one_a_machine_first(data) if callable(data) else data
-        trainer = Trainer(loaded, recipe, Path(out), processes, precision, seed, on_progress)
+        trainer = Trainer(loaded, recipe, Path(out), processes, precision, seed, on_progress, start)
         if going_on:
             trainer.resume(required=resume)
         with interruptions() as interrupted:
@@ -140,6 +144,7 @@ class Trainer:
         precision: str,
         seed: int,
         on_progress: OnProgress | None,
+        start: Checkpoint | None = None,
     ):
         if recipe.batch_size % processes.count:
             raise UserError(
@@ -160,6 +165,7 @@ class Trainer:
             training, validation = data.hold_out(recipe.hold_out)
         if not len(training):
             raise UserError("no image is left to train on; add images, or hold out fewer.")
+        self.augmentation = Augmentation.of(recipe)
         self.known = len(training)  # what follows them are outliers, of none of the classes
         if recipe.outliers:
             count = max(1, round(self.known * recipe.outliers))
@@ -172,8 +178,13 @@ class Trainer:
         self.steps = -(-len(training) // recipe.batch_size)
         torch.manual_seed(seed)
         mean, std = data.normalisation() if recipe.standardise else ([0.0] * 3, [1.0] * 3)
+        if start:
+            mean, std = start.model.mean, start.model.std
         model = CifarNet(len(data.class_names), recipe.dropout, mean, std)
         model.reset_parameters(recipe.init)
+        if start:
+            start.start(model, data.class_names)
+        self.started_from = start.title if start else None
         self.run = Run(model.to(self.device), recipe)
 
     def say(self, text: str) -> None:
@@ -216,8 +227,7 @@ class Trainer:
         if recipe.teacher:
             normalise, check = self.run.result.normalise, partial(self.check_teachers, interrupted)
             teachers = Teachers(
-                known, classes, normalise, recipe.teacher, recipe.crop_padding, recipe.flip,
-                self.dtype, check,
+                known, classes, normalise, recipe.teacher, self.augmentation, self.dtype, check
             )  # fmt: skip
             targets = self.processes.one_a_machine_first(teachers.answers).to(self.device)
         else:
@@ -295,11 +305,11 @@ class Trainer:
         recipe, generator = self.recipe, torch.Generator().manual_seed(self.seed * 100_003 + epoch)
         count, batch = len(self.training), recipe.batch_size
         order = torch.randperm(count, generator=generator)
-        draws = draw_augmentation(count, recipe.crop_padding, generator)
+        draws = self.augmentation.draw(count, generator)
         view = epoch % len(self.targets)
-        if recipe.teacher:  # crops and mirrors as the teacher has seen them
-            seen = order < self.known
-            draws[seen, :3] = draw_view(view, self.known, recipe.crop_padding)[order[seen], :3]
+        if recipe.teacher:  # what the teacher has seen, but for the cut-outs
+            seen, shown = order < self.known, draw_view(view, self.known, self.augmentation)
+            draws[seen, :SEEN_WITH_TEACHER] = shown[order[seen], :SEEN_WITH_TEACHER]
         order, draws = order.to(self.device), draws.to(self.device)
         # One batch at a time for several processes: one of them may have no image of the last.
         alone_on_gpu = self.device.type == "cuda" and self.processes.count == 1
@@ -307,12 +317,8 @@ class Trainer:
         for start in range(first_step * batch, count, chunk):
             mine = self.processes.share(order[start : start + chunk])
             targets, labels = self.targets[view, mine], self.training.labels[mine]
-            images = augment(
-                self.training.images[mine],
-                self.processes.share(draws[start : start + chunk]),
-                recipe.crop_padding,
-                recipe.flip,
-                recipe.cutout,
+            images = self.augmentation(
+                self.training.images[mine], self.processes.share(draws[start : start + chunk])
             )
             own = batch // self.processes.count
             if targets.is_floating_point():
@@ -376,6 +382,7 @@ class Trainer:
         return {
             "recipe": asdict(self.recipe),
             "seed": self.seed,
+            "started_from": self.started_from,
             "class_names": list(self.data.class_names),
             "train_images": self.known,
             "precision": self.precision,
@@ -416,6 +423,7 @@ class Trainer:
             "temperature": 1.0,
             "recipe": asdict(recipe),
             "seed": self.seed,
+            "started_from": self.started_from,
             "precision": self.precision,
             "hardware": describe_hardware(self.device, self.processes.count),
             "data": {

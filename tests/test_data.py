@@ -1,5 +1,4 @@
-"""Loading: CIFAR-10 through torchvision's own downloader, folders of images, what goes wrong;
-and each augmentation against a slow plain version."""
+"""Loading: CIFAR-10 through torchvision's own downloader, folders of images, what goes wrong."""
 
 import functools
 import http.server
@@ -164,44 +163,3 @@ def test_test_images_alone(folder):
     assert len(split) == 12 and not skipped
     with pytest.raises(UserError, match="are not the classes asked for"):
         load_test_images(folder, ("cat", "dog"))
-
-
-# -------------------------------------------------------------------------------- augmentation
-
-IMAGES = torch.randint(
-    0, 256, (64, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-)
-
-
-def test_random_crop_is_numpys_reflected_padding_and_a_cut():
-    shift = torch.randint(0, 9, (64, 2), generator=torch.Generator().manual_seed(1))
-    cropped = data.random_crop(IMAGES, 4, shift).numpy()
-    for image, result, (down, right) in zip(IMAGES.numpy(), cropped, shift.tolist(), strict=True):
-        padded = np.pad(image, ((0, 0), (4, 4), (4, 4)), mode="reflect")
-        assert np.array_equal(result, padded[:, down : down + 32, right : right + 32])
-
-
-def test_random_flip_mirrors_the_chosen_images_only():
-    mirrored = torch.arange(64) % 3 == 0
-    flipped = data.random_flip(IMAGES, mirrored).numpy()
-    for image, result, turn in zip(IMAGES.numpy(), flipped, mirrored.tolist(), strict=True):
-        assert np.array_equal(result, image[:, :, ::-1] if turn else image)
-
-
-@pytest.mark.parametrize("size", [1, 7, 8])
-def test_cutout_blanks_a_square_cut_off_at_the_border(size):
-    centre = torch.randint(0, 32, (64, 2), generator=torch.Generator().manual_seed(2))
-    results = data.cutout(IMAGES, size, centre).numpy()
-    for image, result, (row, column) in zip(IMAGES.numpy(), results, centre.tolist(), strict=True):
-        wanted = image.copy()
-        top, left = row - size // 2, column - size // 2
-        wanted[:, max(0, top) : max(0, top + size), max(0, left) : max(0, left + size)] = 127
-        assert np.array_equal(result, wanted)
-
-
-def test_draws_reach_every_crop_and_both_mirror_images():
-    draws = data.draw_augmentation(5000, 4, torch.Generator().manual_seed(0))
-    assert sorted(draws[:, 0].unique().tolist()) == list(range(9))
-    assert sorted(draws[:, 1].unique().tolist()) == list(range(9))
-    assert draws[:, 2].float().mean().item() == pytest.approx(0.5, abs=0.03)
-    assert sorted(draws[:, 3].unique().tolist()) == list(range(32))

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from cifar_torch import teacher, training
+from cifar_torch.augmentation import Augmentation
 from cifar_torch.data import load_image_folder
 from cifar_torch.errors import UserError
 from cifar_torch.outliers import close_ups, make_outliers, shuffled_tiles
@@ -32,7 +33,7 @@ def teachers(data, epochs=4, **changes) -> Teachers:
     def normalise(images):
         return images.float() / 128 - 1
 
-    arguments = {"crop_padding": 2, "flip": True, "dtype": torch.float32} | changes
+    arguments = {"augmentation": Augmentation(2, True), "dtype": torch.float32} | changes
     return Teachers(data.train, 4, normalise, epochs, **arguments)
 
 
@@ -110,8 +111,9 @@ def test_a_run_learns_from_teachers_and_outliers_and_sees_what_the_teachers_saw(
     data, tmp_path, monkeypatch
 ):
     recipe = get_recipe(
-        "report", epochs=2, batch_size=50, teacher=1, outliers=0.2, crop_padding=2, flip=True
-    )
+        "report", epochs=2, batch_size=50, teacher=1, outliers=0.2, crop_padding=2, flip=True,
+        zoom=0.2, colour=0.3,
+    )  # fmt: skip
     seen, answers = {}, []
     batches, answer = training.Trainer.batches, Teachers.answers
     monkeypatch.setattr(Teachers, "answers", lambda t: answers.append(answer(t)) or answers[0])
@@ -129,9 +131,8 @@ def test_a_run_learns_from_teachers_and_outliers_and_sees_what_the_teachers_saw(
         images, targets, labels = (torch.cat(t) for t in zip(*parts, strict=True))
         assert (labels == -1).sum() == round(0.2 * len(data.train))
         assert (targets[labels == -1] == 0.25).all()
-        views = training.augment(
-            data.train.images, draw_view(epoch, len(data.train), 2), 2, True, 0
-        )
+        change = Augmentation(2, True, zoom=0.2, colour=0.3)
+        views = change(data.train.images, draw_view(epoch, len(data.train), change))
         wanted = dict(zip((v.numpy().tobytes() for v in views), answers[0][epoch], strict=True))
         for image, target in zip(images[labels >= 0], targets[labels >= 0], strict=True):
             assert torch.equal(target, wanted[image.numpy().tobytes()].float())

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,7 @@ def test_training_prints_keras_lines_and_the_accuracy(folder, tmp_path):
         (["--lr", "fast"], "invalid float value"),
         (["--seed", "-1"], "is not a whole number"),
         (["--nesterov", "--momentum", "0"], "nesterov needs a momentum"),
+        (["--start-from", "nowhere", "--image-folder", "x"], "no checkpoint folder nowhere"),
         (["--device", "cpu:x", "--image-folder", "{folder}"], "there is no device 'cpu:x'"),
     ],
 )
@@ -214,6 +216,45 @@ def test_the_cards_command_has_what_differs_from_the_recipe(data, tmp_path):
         "--image-folder DIR`"
     )
     assert command in (tmp_path / "out" / "README.md").read_text("utf-8")
+
+
+def test_a_run_can_start_from_the_weights_of_another(data, tmp_path):
+    trained = train(
+        data, get_recipe("fast", epochs=1), tmp_path / "first", device="cpu", precision="fp32"
+    )
+    still = get_recipe("report", epochs=1, batch_size=64, lr=1e-12)
+    again = train(data, still, tmp_path / "again", device="cpu", precision="fp32", start=trained)
+    first, second = weights(tmp_path / "first"), weights(tmp_path / "again")
+    assert all(torch.allclose(first[name], second[name], atol=1e-6) for name in first)
+    assert again.model.mean == trained.model.mean != [0, 0, 0]
+    assert again.config["started_from"] == "first"
+    assert "--start-from first " in (tmp_path / "again" / "README.md").read_text("utf-8")
+
+
+def test_of_a_start_with_other_classes_the_last_layer_is_left_out(data, tmp_path):
+    trained = train(data, get_recipe("report", epochs=1), tmp_path / "first", device="cpu")
+    three = replace(
+        data, train=data.train[data.train.labels < 3], test=data.test[data.test.labels < 3],
+        class_names=data.class_names[:3],
+    )  # fmt: skip
+    still = get_recipe("report", epochs=1, batch_size=64, lr=1e-12)
+    train(three, still, tmp_path / "three", device="cpu", start=trained)
+    first, second = weights(tmp_path / "first"), weights(tmp_path / "three")
+    for name in first:
+        if name.startswith("layers.dense_2."):
+            assert len(second[name]) == 3
+        else:
+            assert torch.allclose(first[name], second[name], atol=1e-6)
+
+
+def test_a_run_is_resumed_with_the_start_it_was_begun_with(data, tmp_path):
+    trained = train(data, get_recipe("report", epochs=1), tmp_path / "first", device="cpu")
+    recipe, out = get_recipe("report", epochs=2), tmp_path / "out"
+    with pytest.raises(Stopped):
+        train(data, recipe, out, device="cpu", start=trained, on_progress=lambda progress: False)
+    with pytest.raises(UserError, match=r"another started_from \(first, now None\)"):
+        train(data, recipe, out, device="cpu", resume=True)
+    train(data, recipe, out, device="cpu", start=trained, resume=True)
 
 
 def test_other_files_and_unfinished_runs_are_not_overwritten(data, tmp_path):

@@ -1,6 +1,7 @@
 """The web app, as its visitors meet it: a real server, a real browser, real files."""
 
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -467,11 +468,14 @@ def test_a_visitor_trains_on_pictures_of_their_own(visit, app, tmp_path):
     page.locator("#name input, #name textarea").fill("things")
     page.locator("#epochs input[type=number]").fill("2")
     page.locator("#epochs input[type=number]").press("Tab")
+    page.get_by_label(Words("en")("train.go_on")).check()
     page.locator("input[type=file]").last.set_input_files(archive)
     page.locator("#archive .file-preview").wait_for()
     page.locator("#start").click()
     page.get_by_text("things is ready").wait_for(timeout=90_000)
     assert (app.checkpoints / "things" / "model.safetensors").exists()
+    config = json.loads((app.checkpoints / "things" / "config.json").read_text())
+    assert config["started_from"] == "best" and config["recipe"]["name"] == "report"
 
     page.locator("#model input").click()
     page.get_by_role("option", name=re.compile("^things")).click()
@@ -520,7 +524,7 @@ def test_a_run_says_whether_it_learned_anything_before_it_was_stopped():
 
 def test_the_forms_fields_take_every_recipes_values():
     with gr.Blocks():
-        _, knobs, _, _ = train._form()
+        _, knobs, *_ = train._form()
     for recipe in RECIPES:
         for field, value in zip(knobs, train._knobs_of(recipe), strict=True):
             assert field.preprocess(value) == value

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from cifar_torch import kernels
+from cifar_torch.checkpoint import Checkpoint
 from cifar_torch.data import Data, load_image_folder
 from cifar_torch.errors import UserError
 from cifar_torch.images import EXTENSIONS
@@ -76,8 +77,15 @@ class Runner:
         self._lock = threading.Lock()
         self._stop = threading.Event()
 
-    def start(self, name: str, recipe: Recipe, load: Callable[[], Data]) -> None:
-        """Train into `checkpoints/name` on what `load` gives. Raises TrainingError."""
+    def start(
+        self,
+        name: str,
+        recipe: Recipe,
+        load: Callable[[], Data],
+        start: Checkpoint | None = None,
+    ) -> None:
+        """Train into `checkpoints/name` on what `load` gives, beginning with the weights of `start`
+        or with random ones. Raises TrainingError."""
         if not SAFE_NAME.fullmatch(name):
             raise TrainingError("name", f"{name!r} cannot be the name of a checkpoint.")
         with self._lock:
@@ -88,13 +96,15 @@ class Runner:
             self._stop.clear()
             self.status = Status("reading", name)
         # A daemon: Ctrl-C ends the server at once, and the last epoch's checkpoint is whole.
-        threading.Thread(target=self._run, args=(name, recipe, load), daemon=True).start()
+        threading.Thread(target=self._run, args=(name, recipe, load, start), daemon=True).start()
 
     def stop(self) -> None:
         """End the run at the next opportunity; its checkpoint is kept."""
         self._stop.set()
 
-    def _run(self, name: str, recipe: Recipe, load: Callable[[], Data]) -> None:
+    def _run(
+        self, name: str, recipe: Recipe, load: Callable[[], Data], start: Checkpoint | None
+    ) -> None:
         from cifar_torch.training import Stopped, train  # here: it draws, and matplotlib is slow
 
         kernels.prepare()
@@ -103,7 +113,8 @@ class Runner:
         try:
             data = load()
             if not self._stop.is_set():
-                train(data, recipe, self.checkpoints / name, on_progress=self._note)
+                out = self.checkpoints / name
+                train(data, recipe, out, start=start, on_progress=self._note)
             phase: Phase = "stopped" if self._stop.is_set() else "done"
             self.status = replace(self.status, phase=phase)
         except Stopped:

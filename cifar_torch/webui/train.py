@@ -12,11 +12,12 @@ import gradio as gr
 from cifar_torch.data import Data
 from cifar_torch.recipes import RECIPES, get_recipe
 from cifar_torch.webui.datasets import training_data
-from cifar_torch.webui.page import QUIET, Page, explained, menu, told
+from cifar_torch.webui.page import QUIET, Page, explained, get_classifier, menu, told
 from cifar_torch.webui.runner import Runner, Status, load_zip
 from cifar_torch.webui.words import Words, label
 
-KNOBS = ("epochs", "lr", "flip", "crop_padding", "cutout")  # of the recipe, which the page offers
+# Of the recipe, which the page offers:
+KNOBS = ("epochs", "lr", "flip", "crop_padding", "zoom", "colour", "cutout")
 POLL_SECONDS = 1.0
 
 
@@ -29,7 +30,7 @@ def tab(page: Page, gradio_tab: gr.Tab, allowed: bool) -> None:
     gr.HTML(label("train.intro"), elem_classes="intro")
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=330):
-            recipe, knobs, archive, name = _form()
+            recipe, knobs, go_on, archive, name = _form()
             with gr.Row():
                 start = gr.Button(label("train.start"), variant="primary", elem_id="start")
                 stop = gr.Button(label("train.stop"), elem_id="stop")
@@ -42,14 +43,16 @@ def tab(page: Page, gradio_tab: gr.Tab, allowed: bool) -> None:
     looking = QUIET | {"concurrency_id": gradio_tab.id}  # as in page.on_view
     recipe.input(_knobs_of, recipe, knobs, **QUIET)
     start.click(
-        functools.partial(_start, runner), [page.language, name, archive, recipe, *knobs], **QUIET
+        functools.partial(_start, page, runner),
+        [page.language, page.model, name, go_on, archive, recipe, *knobs],
+        **QUIET,
     ).success(show, seen, shown, **looking)
     stop.click(runner.stop, **QUIET)
     timer.tick(show, seen, shown, **looking)
     page.on_view(gradio_tab, show, seen, shown)
 
 
-def _form() -> tuple[gr.Dropdown, list[gr.components.Component], gr.File, gr.Textbox]:
+def _form() -> tuple[gr.Dropdown, list[gr.components.Component], gr.Checkbox, gr.File, gr.Textbox]:
     first = next(iter(RECIPES.values()))
     name = gr.Textbox("my-model", label=label("train.name"), max_length=60, elem_id="name")
     recipe = gr.Dropdown(
@@ -60,10 +63,13 @@ def _form() -> tuple[gr.Dropdown, list[gr.components.Component], gr.File, gr.Tex
         gr.Number(first.lr, label=label("train.lr"), minimum=1e-6, step=0.001),
         gr.Checkbox(first.flip, label=label("train.flip")),
         gr.Slider(0, 8, first.crop_padding, step=1, label=label("train.crop_padding")),
+        gr.Slider(0, 0.5, first.zoom, step=0.05, label=label("train.zoom")),
+        gr.Slider(0, 1, first.colour, step=0.05, label=label("train.colour")),
         gr.Slider(0, 16, first.cutout, step=1, label=label("train.cutout")),
     ]
+    go_on = gr.Checkbox(label=label("train.go_on"), elem_id="go-on")
     archive = gr.File(label=label("train.zip"), file_types=[".zip"], height=150, elem_id="archive")
-    return recipe, knobs, archive, name
+    return recipe, knobs, go_on, archive, name
 
 
 def _knobs_of(recipe: str) -> list[Any]:
@@ -72,11 +78,21 @@ def _knobs_of(recipe: str) -> list[Any]:
 
 
 def _start(
-    runner: Runner, language: str, name: str, archive: str | None, recipe: str, *knobs: Any
+    page: Page,
+    runner: Runner,
+    language: str,
+    model: str,
+    name: str,
+    go_on: bool,
+    archive: str | None,
+    recipe: str,
+    *knobs: Any,
 ) -> None:
-    with told(Words(language)):
+    words = Words(language)
+    start = get_classifier(page, model, words).checkpoint if go_on else None
+    with told(words):
         chosen = get_recipe(recipe, **dict(zip(KNOBS, knobs, strict=True)))
-        runner.start(name.strip(), chosen, functools.partial(_load, archive))
+        runner.start(name.strip(), chosen, functools.partial(_load, archive), start)
 
 
 def _load(archive: str | None) -> Data:

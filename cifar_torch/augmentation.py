@@ -1,0 +1,121 @@
+"""Random changes of training images, each for a whole batch on its device.
+
+What is drawn for an image is a row of whole numbers, drawn apart from the change itself: so a run
+can be resumed, and a teacher and its pupil can look at the same picture.
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cifar_torch.images import IMAGE_SIZE
+from cifar_torch.recipes import Recipe
+
+FINE = 65536  # the steps of a drawn number that is not of pixels
+SEEN_WITH_TEACHER = 7  # columns of the draws: all but the cut-out's
+GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow and torchvision weigh the channels
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How a recipe changes its training images; the fields are the recipe's."""
+
+    crop_padding: int = 0
+    flip: bool = False
+    zoom: float = 0.0
+    colour: float = 0.0
+    cutout: int = 0
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> "Augmentation":
+        return cls(**{f.name: getattr(recipe, f.name) for f in fields(cls)})
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """What to do with each of `count` images, (count, 9) int64: the crop's shift down and
+        right, mirrored or not, the zoom, brightness, contrast and saturation in [0, FINE), the row
+        and the column of the cut-out's centre."""
+        shifts, centre = 2 * self.crop_padding + 1, IMAGE_SIZE
+        limits = (shifts, shifts, 2, centre, centre, FINE, FINE, FINE, FINE)
+        draws = [torch.randint(n, (count,), generator=generator) for n in limits]
+        return torch.stack([*draws[:3], *draws[5:], *draws[3:5]], dim=1)
+
+    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Images (N, 3, H, W) uint8, changed as their `draws` (N, 9) say."""
+        if self.crop_padding:
+            images = random_crop(images, self.crop_padding, draws[:, :2])
+        if self.flip:
+            images = random_flip(images, draws[:, 2].bool())
+        if self.zoom:
+            images = random_zoom(images, _factor(draws[:, 3], self.zoom))
+        if self.colour:
+            images = random_colour(images, *_factor(draws[:, 4:7], self.colour).unbind(1))
+        if self.cutout:
+            images = cutout(images, self.cutout, draws[:, 7:])
+        return images
+
+
+def _factor(draws: Tensor, most: float) -> Tensor:
+    """Numbers in [0, FINE) as factors between 1 - most and 1 + most."""
+    return 1 + most * (2 * draws.float() / (FINE - 1) - 1)
+
+
+def random_crop(images: Tensor, padding: int, shift: Tensor) -> Tensor:
+    """Images with `padding` mirrored pixels around, cut at `shift` (N, 2) in [0, 2 padding]."""
+    height, width = images.shape[2:]
+    padded = images[:, :, _mirrored(height, padding)][..., _mirrored(width, padding)]
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # every possible crop; a view
+    batch = torch.arange(len(images), device=images.device)
+    return windows[batch, :, shift[:, 0], shift[:, 1]]
+
+
+def _mirrored(length: int, padding: int) -> Tensor:
+    """The positions 0..length-1 with `padding` more on both sides, reflected at the ends."""
+    position = torch.arange(-padding, length + padding).abs()
+    return length - 1 - (length - 1 - position).abs()
+
+
+def random_flip(images: Tensor, mirrored: Tensor) -> Tensor:
+    """Images with those where `mirrored` (N,) bool is set mirrored left to right."""
+    return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+
+
+def random_zoom(images: Tensor, side: Tensor) -> Tensor:
+    """The middle of each image, `side` (N,) of its height and width, on the whole area; where a
+    side is above 1, with mirrored pixels around. Bilinear."""
+    scaled = side[:, None, None] * torch.eye(2, 3, device=images.device)
+    grid = F.affine_grid(scaled, list(images.shape), align_corners=False)
+    zoomed = F.grid_sample(images.float(), grid, padding_mode="reflection", align_corners=False)
+    return zoomed.round_().byte()
+
+
+def random_colour(
+    images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor
+) -> Tensor:
+    """Images with each pixel times `brightness`, its distance from the image's mean grey times
+    `contrast`, and that from its own grey times `saturation`; each (N,), 1 changes nothing."""
+    brightness, contrast, saturation = (
+        factor[:, None, None, None] for factor in (brightness, contrast, saturation)
+    )
+    weights = torch.tensor(GREY, device=images.device).view(1, 3, 1, 1)
+    pixels = (images * brightness).clamp_(max=255)
+    mean = (pixels * weights).sum(dim=1, keepdim=True).mean(dim=(2, 3), keepdim=True)
+    pixels = torch.lerp(mean, pixels, contrast).clamp_(0, 255)
+    grey = (pixels * weights).sum(dim=1, keepdim=True)
+    return torch.lerp(grey, pixels, saturation).clamp_(0, 255).round_().byte()
+
+
+def cutout(images: Tensor, size: int, centre: Tensor) -> Tensor:
+    """Images with a square of `size` pixels around `centre` (N, 2) made mid-grey.
+
+    The square is cut off at the border, as in DeVries and Taylor's paper (arXiv 1708.04552).
+    """
+    start = centre - size // 2
+
+    def inside(length: int, first: Tensor) -> Tensor:
+        position = torch.arange(length, device=images.device)
+        return (position >= first[:, None]) & (position < first[:, None] + size)
+
+    rows, columns = inside(images.shape[2], start[:, 0]), inside(images.shape[3], start[:, 1])
+    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 127)
