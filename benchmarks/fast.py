@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 import torch  # noqa: E402
-from run import latest, machine_name  # noqa: E402
+from results import latest, machine_name  # noqa: E402
 
 from cifar_torch import kernels  # noqa: E402
 from cifar_torch.data import Data, load_cifar10, load_image_folder  # noqa: E402

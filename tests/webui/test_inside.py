@@ -1,0 +1,88 @@
+"""The second tab: the picture layer by layer, and the colours of maps."""
+
+import numpy as np
+
+from cifar_torch.webui.pictures import colours, overlay
+from tests.webui.visitor import browser_test, choose_example, open_tab
+
+
+@browser_test
+def test_a_visitor_follows_the_picture_through_the_network(visit):
+    page = visit()
+    choose_example(page, "dog")
+    open_tab(page, "inside")
+    page.get_by_text("what speaks for dog").wait_for()
+    rows = page.locator("#layers label").all_inner_texts()
+    assert len(rows) == 19
+    assert rows[0].split() == ["conv2d", "32", "×", "32", "×", "32", "896"]
+    assert page.locator("#layer [data-tile]").count() == 32
+
+    page.locator("#layers label", has_text="conv2d_5").click()
+    page.get_by_role("heading", name="conv2d_5: convolution and ReLU").wait_for()
+    assert page.locator("#layer [data-tile]").count() == 128
+
+    page.locator("#layers label", has_text="dense_2").click()
+    page.get_by_role("heading", name="dense_2").wait_for()
+    assert page.locator("#layer .bars li").first.inner_text().startswith("dog")
+    assert page.locator("#place").is_hidden()
+
+
+@browser_test
+def test_the_arithmetic_follows_a_click_into_the_picture(visit):
+    page = visit()
+    choose_example(page, "truck")
+    open_tab(page, "inside")
+    place = page.locator("#steps .place").first
+    box = place.bounding_box()
+    place.click(position={"x": box["width"] * 20.5 / 32, "y": box["height"] * 9.5 / 32})
+    page.get_by_text("at row 9, column 20").wait_for()
+    assert page.locator("#place input[type=number]").first.input_value() == "9"
+
+    patch, kernel, products = (
+        np.array([float(n.replace("\N{MINUS SIGN}", "-")) for n in table.inner_text().split()])
+        for table in page.locator("#steps .product").first.locator("table").all()
+    )
+    np.testing.assert_allclose(patch * kernel, products, atol=0.02)
+
+
+@browser_test
+def test_a_pooling_shows_its_window_and_another_map_can_be_chosen(visit):
+    page = visit("vi")
+    open_tab(page, "inside")
+    page.locator("#layers label", has_text="max_pooling2d_1").click()
+    page.locator("#steps .marked").first.wait_for()
+    cells = page.locator("#steps .matrix td").all_inner_texts()
+    values = [float(c.replace(",", ".")) for c in cells]
+    marked = page.locator("#steps .marked").first.inner_text()
+    assert float(marked.replace(",", ".")) == max(values)
+    tile = page.locator("#layer [data-tile]").nth(5)
+    tile.focus()
+    page.keyboard.press("Enter")
+    page.get_by_text(f"bản đồ đặc trưng {tile.get_attribute('data-tile')} được tính").wait_for()
+    assert tile.get_attribute("aria-pressed") == "true"
+
+
+@browser_test
+def test_grad_cam_can_be_asked_for_another_class(visit):
+    page = visit()
+    choose_example(page, "ship")
+    open_tab(page, "inside")
+    page.get_by_text("what speaks for ship").wait_for()
+    page.locator("#cam-class input").click()
+    page.get_by_role("option", name="frog").click()
+    page.get_by_text("what speaks for frog").wait_for()
+
+
+def test_what_counts_is_lit_and_the_rest_is_dark_and_grey():
+    pixels = np.full((4, 4, 3), (200, 100, 0), np.uint8)
+    heat = np.zeros((4, 4))
+    heat[1, 1] = 1
+    lit = overlay(pixels, heat)
+    assert tuple(lit[1, 1]) == (200, 100, 0)
+    assert tuple(lit[0, 0]) == (35, 35, 35)
+
+
+def test_colours_run_from_dark_to_light():
+    light = colours(np.linspace(0, 1, 50)).astype(int).sum(axis=1)
+    assert light[0] < light[25] < light[-1]
+    assert tuple(colours(np.array([1.0]))[0]) == (253, 231, 37)

@@ -1,0 +1,79 @@
+"""The options of app.py."""
+
+import subprocess
+import sys
+
+import pytest
+
+from cifar_torch.errors import UserError
+from cifar_torch.webui.options import read_options
+from tests.server import ROOT
+
+
+def run_app(*arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "app.py", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--checkpoints", "nowhere"], "there is no checkpoint in nowhere"),
+        (["--checkpoint", "nowhere/best"], "there is no checkpoint folder nowhere/best"),
+    ],
+)
+def test_mistakes_end_with_a_sentence(arguments, message):
+    ended = run_app(*arguments)
+    assert ended.returncode == 2
+    assert message in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_port_in_use_ends_with_a_sentence(app, checkpoints):
+    port = app.url.rsplit(":", 1)[1]
+    ended = run_app("--checkpoints", checkpoints, "--port", port)
+    assert ended.returncode == 2
+    assert f"port {port} is in use" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_options_come_from_the_environment_and_flags_win(monkeypatch):
+    monkeypatch.setenv("CIFAR_TORCH_PORT", "8000")
+    monkeypatch.setenv("CIFAR_TORCH_AUTH", "anna:a:b")
+    monkeypatch.setenv("CIFAR_TORCH_MCP", "1")
+    options = read_options([])
+    assert (options.port, options.auth, options.mcp) == (8000, ("anna", "a:b"), True)
+    assert read_options(["--port", "9000"]).port == 9000
+    monkeypatch.setenv("CIFAR_TORCH_SHARE", "perhaps")
+    with pytest.raises(UserError, match="CIFAR_TORCH_SHARE is 'perhaps'"):
+        read_options([])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--port", "many"], "the port is 'many'"),
+        (["--port", "70000"], "from 1 to 65535"),
+        (["--auth", "anna"], "--auth takes a name and a password"),
+        (["--auth", ":secret"], "--auth takes a name and a password"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused(arguments, message):
+    with pytest.raises(UserError, match=message):
+        read_options(arguments)
+
+
+def test_training_is_off_wherever_strangers_can_reach_the_page(monkeypatch):
+    assert read_options([]).training
+    assert not read_options(["--share"]).training
+    assert not read_options(["--host", "0.0.0.0"]).training
+    assert read_options(["--host", "0.0.0.0", "--allow-training"]).training
+    monkeypatch.setenv("SPACE_ID", "somebody/space")
+    monkeypatch.setenv("GRADIO_SERVER_PORT", "7000")
+    options = read_options([])
+    assert (options.host, options.port, options.training) == ("0.0.0.0", 7000, False)

@@ -1,0 +1,29 @@
+"""The third tab: the figures of a checkpoint."""
+
+from tests.webui.visitor import browser_test, open_tab
+
+
+@browser_test
+def test_the_results_are_those_of_the_checkpoint(visit):
+    page = visit()
+    open_tab(page, "results")
+    page.locator("#results .confusion img").wait_for()
+    text = page.locator("#results").inner_text()
+    assert "100.00%" in text
+    assert "75.63%" in text
+    assert page.locator("#results .bars li").count() == 10
+    for image in page.locator("#results img").all():
+        assert image.evaluate("image => image.complete && image.naturalWidth > 100")
+        assert image.get_attribute("alt")
+
+
+@browser_test
+def test_the_most_confident_mistakes_are_found(visit):
+    page = visit()
+    page.locator("#model input").click()
+    page.get_by_role("option", name="swapped").click()
+    open_tab(page, "results")
+    page.locator("#find-mistakes").click()
+    page.locator("#mistakes figure").first.wait_for()
+    assert page.locator("#mistakes figure").count() >= 10
+    assert "said deer" in page.locator("#mistakes").inner_text()

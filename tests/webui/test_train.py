@@ -1,0 +1,146 @@
+"""The fourth tab: training from the page, and the zips that come with it."""
+
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import gradio as gr
+import pytest
+from playwright.sync_api import expect
+
+from cifar_torch.recipes import RECIPES
+from cifar_torch.training import Progress
+from cifar_torch.webui import train
+from cifar_torch.webui.runner import MAX_BYTES, Status, TrainingError, unpack_images
+from cifar_torch.webui.words import Words
+from tests.pictures import write_image_folder
+from tests.webui.visitor import browser_test, choose_example, open_tab
+
+
+@browser_test
+def test_a_visitor_trains_on_pictures_of_their_own(visit, app, tmp_path):
+    pictures = write_image_folder(tmp_path / "things", per_class=12)
+    archive = tmp_path / "things.zip"
+    with zipfile.ZipFile(archive, "w") as zip_file:
+        for file in pictures.rglob("*.png"):
+            zip_file.write(file, file.relative_to(tmp_path))
+    page = visit()
+    open_tab(page, "train")
+    page.locator("#name input, #name textarea").fill("things")
+    page.locator("#epochs input[type=number]").fill("2")
+    page.locator("#epochs input[type=number]").press("Tab")
+    page.get_by_label(Words("en")("train.go_on")).check()
+    page.locator("input[type=file]").last.set_input_files(archive)
+    page.locator("#archive .file-preview").wait_for()
+    page.locator("#start").click()
+    page.get_by_text("things is ready").wait_for(timeout=90_000)
+    assert (app.checkpoints / "things" / "model.safetensors").exists()
+    config = json.loads((app.checkpoints / "things" / "config.json").read_text())
+    assert config["started_from"] == "best" and config["recipe"]["name"] == "report"
+
+    page.locator("#model input").click()
+    page.get_by_role("option", name=re.compile("^things")).click()
+    open_tab(page, "classify")
+    choose_example(page, "cat")
+    assert re.search("cross|disc|ring|square", page.locator("#answer").inner_text())
+
+
+@browser_test
+def test_a_broken_zip_is_explained_in_the_visitors_language(visit, tmp_path):
+    (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04 and nothing more")
+    page = visit("vi")
+    open_tab(page, "train")
+    page.locator("#name input, #name textarea").fill("broken")
+    page.locator("input[type=file]").last.set_input_files(tmp_path / "broken.zip")
+    page.locator("#archive .file-preview").wait_for()
+    page.locator("#start").click()
+    expect(page.locator("#training")).to_contain_text(Words("vi")("error.zip"), timeout=20_000)
+
+
+@browser_test
+def test_nobody_starts_before_their_pictures_have_arrived(visit, tmp_path):
+    (tmp_path / "large.zip").write_bytes(bytes(8_000_000))
+    page = visit()
+    open_tab(page, "train")
+    assert page.locator("#start").is_visible()
+    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 4e6}
+    page.context.new_cdp_session(page).send("Network.emulateNetworkConditions", slow)
+    page.locator("input[type=file]").last.set_input_files(tmp_path / "large.zip")
+    page.locator("#start").wait_for(state="hidden")
+    page.locator("#archive .file-preview").wait_for()
+    page.locator("#start").wait_for()
+
+
+def test_a_run_says_whether_it_learned_anything_before_it_was_stopped():
+    early = train.status_html(Status("stopped", "mine"), Words("en"))
+    assert "before it learned anything" in early
+    progress = Progress(2, 5, 3, 10, 1.5, 0.4, ())
+    assert "learned so far" in train.status_html(Status("stopped", "mine", progress), Words("en"))
+    teaching = Progress(3, 20, 0, 10, 0.0, 0.0, (), teaching=True)
+    said = train.status_html(Status("stopped", "mine", teaching), Words("en"))
+    assert "before it learned anything" in said and "teachers" not in said
+    said = train.status_html(Status("training", "mine", teaching), Words("vi"))
+    assert "các mạng thầy" in said and "vòng 3 trên 20" in said
+
+
+def test_the_forms_fields_take_every_recipes_values():
+    with gr.Blocks():
+        _, knobs, *_ = train._form()
+    for recipe in RECIPES:
+        for field, value in zip(knobs, train._knobs_of(recipe), strict=True):
+            assert field.preprocess(value) == value
+
+
+@browser_test
+def test_a_name_that_is_taken_is_refused(visit):
+    page = visit("vi")
+    open_tab(page, "train")
+    page.locator("#name input, #name textarea").fill("best")
+    page.locator("#start").click()
+    page.get_by_text(Words("vi")("error.taken")).wait_for()
+
+
+def write_zip(file: Path, entries: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return file
+
+
+def test_a_zip_leaves_nothing_outside_its_folder_and_only_images_in_it(tmp_path):
+    entries = {"../../evil.png": b"1", "/etc/evil.png": b"1", "a/.hidden.png": b"1"}
+    entries |= {
+        "a/run.sh": b"1",
+        "__MACOSX/a/._1.png": b"1",
+        "set/a/1.png": b"1",
+        "set/b/1.jpg": b"",
+    }
+    inside = tmp_path / "deep" / "inside"
+    inside.mkdir(parents=True)
+    unpack_images(write_zip(tmp_path / "x.zip", entries), inside)
+    written = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    assert written == {
+        "x.zip",
+        *(f"deep/inside/{name}" for name in ("etc/evil.png", "set/a/1.png", "set/b/1.jpg")),
+    }
+
+
+def test_the_classes_of_a_zipped_folder_are_found(tmp_path):
+    archive = write_zip(tmp_path / "x.zip", {"my set/a/1.png": b"1", "my set/b/1.png": b"1"})
+    (tmp_path / "out").mkdir()
+    assert unpack_images(archive, tmp_path / "out") == tmp_path / "out" / "my set"
+
+
+def test_a_zip_bomb_and_a_file_that_is_no_zip_are_refused(tmp_path):
+    bomb = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(bomb, "w") as archive:
+        archive.writestr("a/1.png", b"")
+        archive.infolist()[0].file_size = MAX_BYTES + 1  # what its directory claims
+    with pytest.raises(TrainingError) as found:
+        unpack_images(bomb, tmp_path)
+    assert found.value.reason == "zip_large"
+    (tmp_path / "no.zip").write_bytes(b"not a zip")
+    with pytest.raises(TrainingError) as found:
+        unpack_images(tmp_path / "no.zip", tmp_path)
+    assert found.value.reason == "zip"
