@@ -27,8 +27,8 @@ def parser() -> argparse.ArgumentParser:
         "--start-from",
         type=Path,
         metavar="FOLDER",
-        help="checkpoint whose weights are trained on, instead of random ones; where its classes "
-        "are not yours, the last layer begins anew",
+        help="checkpoint whose weights are trained on, with its normalisation, instead of random "
+        "ones; where its classes are not yours, the last layer begins anew",
     )
     p.add_argument(
         "--seed",
@@ -93,14 +93,11 @@ def main(argv: list[str] | None = None) -> int:
     # Imported here: --help should not wait for torch.
     from cifar_torch import kernels
     from cifar_torch.checkpoint import load_checkpoint
-    from cifar_torch.data import Data, load_cifar10, load_image_folder
+    from cifar_torch.data import Data, load_data
     from cifar_torch.training import Stopped, train
 
     def load() -> Data:
-        if args.image_folder:
-            data = load_image_folder(args.image_folder, strict=args.strict)
-        else:
-            data = load_cifar10(args.data)
+        data = load_data(args.image_folder, args.data, args.strict)
         return replace(data, origin=args.origin) if args.origin else data
 
     kernels.prepare()
@@ -113,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
             precision=args.precision,
             seed=args.seed,
             resume=args.resume,
-            start=load_checkpoint(args.start_from) if args.start_from else None,
+            start_from=load_checkpoint(args.start_from) if args.start_from else None,
         )
     except UserError as error:
         print(f"train.py: {error}", file=sys.stderr)

@@ -19,7 +19,7 @@ import torch  # noqa: E402
 from results import latest, machine_name  # noqa: E402
 
 from cifar_torch import kernels  # noqa: E402
-from cifar_torch.data import Data, load_cifar10, load_image_folder  # noqa: E402
+from cifar_torch.data import Data, load_data  # noqa: E402
 from cifar_torch.device import choose_device, choose_precision, describe_hardware  # noqa: E402
 from cifar_torch.recipes import RECIPES, get_recipe  # noqa: E402
 from cifar_torch.training import train  # noqa: E402
@@ -57,8 +57,7 @@ def main() -> int:
     args = parser.parse_args()
 
     kernels.prepare()
-    folder = args.image_folder
-    data = load_image_folder(folder) if folder else load_cifar10(args.data)
+    data = load_data(args.image_folder, args.data)
     accuracies, seconds = [], []
     for seed in range(args.seeds):
         accuracy, taken = run_seed(data, args.recipe, seed, args.device)

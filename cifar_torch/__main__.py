@@ -89,6 +89,12 @@ def evaluate(args: argparse.Namespace) -> int:
     classifier = Classifier.load(args.checkpoint, precision="fp32")  # the same on every machine
     if args.image_folder:
         split, _ = load_test_images(args.image_folder, classifier.class_names, args.strict)
+        if not (args.image_folder / "test").is_dir():
+            print(
+                f"{args.image_folder} has no test/: all of its images are measured, those that the "
+                "network may have been trained on among them.",
+                file=sys.stderr,
+            )
     else:
         split = load_cifar10(args.data).test
     logits = classifier.logits(split.images)
@@ -185,14 +191,13 @@ def summary(args: argparse.Namespace) -> int:
 def samples(args: argparse.Namespace) -> int:
     import torch
 
-    from cifar_torch.data import load_cifar10, load_image_folder
+    from cifar_torch.data import load_data
     from cifar_torch.figures import sample_grid, save_figure
 
+    data = load_data(args.image_folder, args.data, args.strict)
     if args.image_folder:
-        data = load_image_folder(args.image_folder, args.strict)
         nine = torch.linspace(0, len(data.train) - 1, 9).long()  # a folder is sorted by class
     else:
-        data = load_cifar10(args.data)
         nine = torch.arange(9)  # the very nine of the report
     chosen = data.train[nine]
     titles = [data.class_names[label] for label in chosen.labels]

@@ -14,7 +14,8 @@ from cifar_torch.images import IMAGE_SIZE
 from cifar_torch.recipes import Recipe
 
 FINE = 65536  # the steps of a drawn number that is not of pixels
-SEEN_WITH_TEACHER = 7  # columns of the draws: all but the cut-out's
+# The columns of what is drawn; those before the cut-out's are shared with a teacher.
+SHIFT, MIRRORED, ZOOM, COLOUR, CENTRE = slice(0, 2), 2, 3, slice(4, 7), slice(7, 9)
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow and torchvision weigh the channels
 
 
@@ -36,23 +37,24 @@ class Augmentation:
         """What to do with each of `count` images, (count, 9) int64: the crop's shift down and
         right, mirrored or not, the zoom, brightness, contrast and saturation in [0, FINE), the row
         and the column of the cut-out's centre."""
-        shifts, centre = 2 * self.crop_padding + 1, IMAGE_SIZE
-        limits = (shifts, shifts, 2, centre, centre, FINE, FINE, FINE, FINE)
-        draws = [torch.randint(n, (count,), generator=generator) for n in limits]
-        return torch.stack([*draws[:3], *draws[5:], *draws[3:5]], dim=1)
+        shifts = 2 * self.crop_padding + 1
+        limits = (shifts, shifts, 2, FINE, FINE, FINE, FINE, IMAGE_SIZE, IMAGE_SIZE)
+        return torch.stack([torch.randint(n, (count,), generator=generator) for n in limits], 1)
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         """Images (N, 3, H, W) uint8, changed as their `draws` (N, 9) say."""
+        if not len(images):
+            return images  # of several processes, one may have no image of the last batch
         if self.crop_padding:
-            images = random_crop(images, self.crop_padding, draws[:, :2])
+            images = crop(images, self.crop_padding, draws[:, SHIFT])
         if self.flip:
-            images = random_flip(images, draws[:, 2].bool())
+            images = flip(images, draws[:, MIRRORED].bool())
         if self.zoom:
-            images = random_zoom(images, _factor(draws[:, 3], self.zoom))
+            images = zoom(images, _factor(draws[:, ZOOM], self.zoom))
         if self.colour:
-            images = random_colour(images, *_factor(draws[:, 4:7], self.colour).unbind(1))
+            images = colour(images, *_factor(draws[:, COLOUR], self.colour).unbind(1))
         if self.cutout:
-            images = cutout(images, self.cutout, draws[:, 7:])
+            images = cutout(images, self.cutout, draws[:, CENTRE])
         return images
 
 
@@ -61,7 +63,7 @@ def _factor(draws: Tensor, most: float) -> Tensor:
     return 1 + most * (2 * draws.float() / (FINE - 1) - 1)
 
 
-def random_crop(images: Tensor, padding: int, shift: Tensor) -> Tensor:
+def crop(images: Tensor, padding: int, shift: Tensor) -> Tensor:
     """Images with `padding` mirrored pixels around, cut at `shift` (N, 2) in [0, 2 padding]."""
     height, width = images.shape[2:]
     padded = images[:, :, _mirrored(height, padding)][..., _mirrored(width, padding)]
@@ -76,12 +78,12 @@ def _mirrored(length: int, padding: int) -> Tensor:
     return length - 1 - (length - 1 - position).abs()
 
 
-def random_flip(images: Tensor, mirrored: Tensor) -> Tensor:
+def flip(images: Tensor, mirrored: Tensor) -> Tensor:
     """Images with those where `mirrored` (N,) bool is set mirrored left to right."""
     return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
 
 
-def random_zoom(images: Tensor, side: Tensor) -> Tensor:
+def zoom(images: Tensor, side: Tensor) -> Tensor:
     """The middle of each image, `side` (N,) of its height and width, on the whole area; where a
     side is above 1, with mirrored pixels around. Bilinear."""
     scaled = side[:, None, None] * torch.eye(2, 3, device=images.device)
@@ -90,9 +92,7 @@ def random_zoom(images: Tensor, side: Tensor) -> Tensor:
     return zoomed.round_().byte()
 
 
-def random_colour(
-    images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor
-) -> Tensor:
+def colour(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
     """Images with each pixel times `brightness`, its distance from the image's mean grey times
     `contrast`, and that from its own grey times `saturation`; each (N,), 1 changes nothing."""
     brightness, contrast, saturation = (

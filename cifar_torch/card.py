@@ -32,14 +32,14 @@ def model_card(checkpoint: Checkpoint) -> str:
     classes, names = config["num_classes"], ", ".join(config["class_names"])
     parts = [
         _front_matter(config, metrics),
-        f"# CifarNet, recipe {config['recipe']['name']}",
+        f"# {_name(config)}",
         f"The small convolutional network of a Keras tutorial (Conv-Dropout-Conv-Pool x3, dense "
         f"1024/512/{classes}), trained with cifar-torch. It takes a 32x32 RGB picture "
         f"and says which of {classes} classes it shows: {names}.",
         config.get("notes", ""),
         _results(metrics) if metrics.get("finished") else "This run has not ended yet.",
         _photos(metrics["photos"]) if "photos" in metrics else "",
-        _training(config, metrics),
+        _training(config, metrics) if "recipe" in config else "",
         _limits(config),
         "## Use\n\n```python\nfrom cifar_torch.classifier import Classifier\n\n"
         'print(Classifier.load("this folder").classify("photo.jpg"))\n```',
@@ -47,26 +47,35 @@ def model_card(checkpoint: Checkpoint) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _name(config: dict[str, Any]) -> str:
+    return f"CifarNet, recipe {config['recipe']['name']}" if "recipe" in config else "CifarNet"
+
+
+def _origin(config: dict[str, Any]) -> str:
+    return config.get("data", {}).get("origin", "unknown")
+
+
 def _training(config: dict[str, Any], metrics: dict[str, Any]) -> str:
-    data, recipe = config["data"], config["recipe"]
+    data, recipe = config["data"], asdict(Recipe()) | config["recipe"]
+    began = config.get("started_from")
     knobs = ", ".join(f"{knob} {value}" for knob, value in recipe.items() if knob != "name")
     return (
         f"## Training\n\n"
         f"- Data: {data['origin']}; {data['train_images']:,} images to train on, "
         f"{data['held_out_images']:,} held out of training, {data['test_images']:,} to test on.\n"
-        f"- Command: `{_command(config)}`.\n"
-        f"- Recipe: {knobs}.\n"
+        f"- Command: `{_command(config, recipe)}`.\n"
+        + (f"- It began with the weights of the checkpoint `{began}`.\n" if began else "")
+        + f"- Recipe: {knobs}.\n"
         f"- {config['precision']} on {config['hardware']}; {metrics['epochs']} epochs in "
         f"{metrics['seconds']:,.0f} s; PyTorch {config['versions']['torch']}."
     )
 
 
-def _command(config: dict[str, Any]) -> str:
-    """What trains the same again, but for the place of the images."""
-    recipe = config["recipe"]
+def _command(config: dict[str, Any], recipe: dict[str, Any]) -> str:
+    """What trains the same again, but for the places of images and checkpoints."""
     words = ["python train.py", f"--recipe {recipe['name']}", f"--seed {config['seed']}"]
     for knob, usual in asdict(RECIPES.get(recipe["name"], Recipe())).items():
-        value, flag = recipe.get(knob, usual), knob.replace("_", "-")
+        value, flag = recipe[knob], knob.replace("_", "-")
         if value == usual or knob == "name":
             continue
         if isinstance(usual, bool):
@@ -74,7 +83,7 @@ def _command(config: dict[str, Any]) -> str:
         else:
             words.append(f"--{flag} {value}")
     if config.get("started_from"):
-        words.append(f"--start-from {config['started_from']}")
+        words.append("--start-from FOLDER")
     if config["data"]["origin"] != CIFAR10_ORIGIN:
         words.append("--image-folder DIR")
     return " ".join(words)
@@ -106,10 +115,10 @@ def _front_matter(config: dict[str, Any], metrics: dict[str, Any]) -> str:
         lines += [
             "metrics: [accuracy]",
             "model-index:",
-            f"- name: CifarNet {config['recipe']['name']}",
+            f"- name: {_name(config)}",
             "  results:",
             "  - task: {type: image-classification}",
-            f"    dataset: {{name: {json.dumps(config['data']['origin'])}, type: image-folder}}",
+            f"    dataset: {{name: {json.dumps(_origin(config))}, type: image-folder}}",
             f"    metrics: [{{type: accuracy, value: {metrics['accuracy']}}}]",
         ]
     return "\n".join([*lines, "---"])

@@ -52,13 +52,13 @@ class Checkpoint:
             else self.config.get("recipe", {}).get("name", "")
         )
 
-    def start(self, model: CifarNet, class_names: Sequence[str]) -> None:
-        """Put the weights into a network that is to be trained; where its classes are others, all
-        but those of the last layer."""
+    def give_weights_to(self, model: CifarNet, class_names: Sequence[str]) -> None:
+        """Copy the weights into another network; all but the last layer's, unless it has the same
+        classes in the same order."""
         weights = self.model.state_dict()
         if tuple(class_names) != self.class_names:
             weights = {k: v for k, v in weights.items() if not k.startswith(f"layers.{LAST}.")}
-        model.load_state_dict(weights, strict=False)
+        model.load_state_dict(model.state_dict() | weights)
 
 
 def load_checkpoint(folder: str | Path) -> Checkpoint:
@@ -175,7 +175,7 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
 
     If the writing fails, `folder` stays as it was. Raises UserError where it cannot be written.
     """
-    folder = Path(os.path.abspath(folder))
+    folder = Path(os.path.realpath(folder))  # a link stays, and its folder is replaced
     new, old = _beside(folder, "new"), _beside(folder, "old")
     try:
         for left_over in (new, old):  # by a writer that was killed
@@ -195,7 +195,7 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
 
 def recover_folder(folder: Path) -> None:
     """Put a folder back whose writer was killed between its two renames."""
-    folder = Path(os.path.abspath(folder))
+    folder = Path(os.path.realpath(folder))
     old = _beside(folder, "old")
     if old.exists() and not folder.exists():
         os.rename(old, folder)

@@ -103,9 +103,15 @@ class Classifiers:
     """The checkpoints of a folder by name, each loaded when it is first asked for."""
 
     def __init__(self, folder: str | Path = "checkpoints", default: str | Path | None = None):
-        """`default` is a checkpoint folder, which may lie elsewhere. Raises UserError."""
+        """`default` is a checkpoint folder, which may lie elsewhere; where one in `folder` has its
+        name, it is called by its path. Raises UserError."""
         self.folder = Path(folder)
-        self._extra = {Path(default).resolve().name: Path(default)} if default else {}
+        self._extra: dict[str, Path] = {}
+        if default:
+            path, name = Path(default), Path(default).resolve().name
+            rival = self.folder / name
+            taken = rival.exists() and not (path.exists() and rival.samefile(path))
+            self._extra[str(path) if taken else name] = path
         self._loaded: dict[Path, tuple[object, Classifier]] = {}
         self._lock = threading.Lock()
         if not self.names():
@@ -118,13 +124,14 @@ class Classifiers:
 
     def get(self, name: str | None = None) -> Classifier:
         """The classifier of that name, or the first; read again where its folder was replaced."""
-        name = name or self.names()[0]
+        names = self.names()
+        if not names:
+            raise UserError(f"there is no checkpoint in {self.folder} any more.")
+        name = name or names[0]
         folder = self._folder(name)
         version = folder_identity(folder)
-        if folder not in self._loaded and name not in self.names():
-            raise UserError(
-                f"there is no checkpoint {name!r}; there are: {', '.join(self.names())}."
-            )
+        if folder not in self._loaded and name not in names:
+            raise UserError(f"there is no checkpoint {name!r}; there are: {', '.join(names)}.")
         with self._lock:
             known = self._loaded.get(folder)
             if known is None or known[0] != version:

@@ -39,7 +39,7 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: Tensor) -> "Split":
+    def __getitem__(self, index: Tensor | slice) -> "Split":
         return Split(self.images[index], self.labels[index])
 
     def to(self, device: torch.device) -> "Split":
@@ -81,6 +81,13 @@ def _fixed_split(count: int, share: float) -> tuple[Tensor, Tensor]:
     held = min(max(1, round(count * share)), count - 1)
     order = torch.randperm(count, generator=_split_generator())
     return order[held:].sort().values, order[:held].sort().values
+
+
+def load_data(
+    image_folder: str | Path | None, cifar10: str | Path = "data", strict: bool = False
+) -> Data:
+    """The folder of images, else CIFAR-10. Raises UserError, as the two functions below."""
+    return load_image_folder(image_folder, strict) if image_folder else load_cifar10(cifar10)
 
 
 # ------------------------------------------------------------------------------------ CIFAR-10
@@ -149,6 +156,10 @@ def load_image_folder(folder: str | Path, strict: bool = False, cache: Path | No
         in_test = torch.zeros(len(everything), dtype=torch.bool)
         in_test[held] = True
         train, test = everything[~in_test], everything[in_test]
+        if not len(test):
+            raise UserError(
+                f"{folder} has one image of each class: none is left to test on; add images."
+            )
     return Data(train, test, names, f"images of the folder {folder.resolve().name}", skipped)
 
 

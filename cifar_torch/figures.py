@@ -74,7 +74,7 @@ def confusion_matrix(
     """How often images of a true class (row) got each answer (column), in per cent of the row."""
     matrix = np.asarray(counts, dtype=float)
     shares = 100 * matrix / matrix.sum(axis=1, keepdims=True).clip(min=1)
-    size = max(4.5, 0.62 * len(class_names) + 1.6)
+    size = min(max(4.5, 0.62 * len(class_names) + 1.6), 40)  # inches
     figure = Figure(figsize=(size, size), layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=10)  # the root shows the rare mistakes

@@ -101,7 +101,7 @@ def _too_large(name: str, size: tuple[int, int] | None = None) -> ImageError:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grey, which convert("RGB") would clip to white
-        image = _grey(np.asarray(image) / np.float32(257))
+        image = _grey(np.asarray(image, np.float32) / 257)
     elif image.mode == "F":
         values = np.nan_to_num(np.asarray(image))
         image = _grey(values if values.max() > 1 else values * 255)  # both scales are in use
@@ -114,7 +114,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _grey(values: np.ndarray) -> Image.Image:
-    return Image.fromarray(values.clip(0, 255).round().astype(np.uint8))
+    np.clip(values, 0, 255, out=values)
+    return Image.fromarray(np.round(values, out=values).astype(np.uint8))
 
 
 def to_pixels(

@@ -9,9 +9,19 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
+from cifar_torch.data import Split
 from cifar_torch.images import IMAGE_SIZE
 
 CANVAS = 3 * IMAGE_SIZE  # shapes are drawn larger and made small, for smooth edges
+
+
+def add_outliers(training: Split, share: float, seed: int) -> Split:
+    """The training images, and after them so many outliers for each, labelled -1."""
+    made = make_outliers(max(1, round(len(training) * share)), training.images, seed)
+    return Split(
+        torch.cat([training.images, made]),
+        torch.cat([training.labels, torch.full((len(made),), -1)]),
+    )
 
 
 def make_outliers(count: int, images: Tensor, seed: int) -> Tensor:

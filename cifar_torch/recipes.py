@@ -1,5 +1,6 @@
 """Named training recipes: every knob of a training run, each with what it is for."""
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args, get_origin
 
@@ -71,7 +72,7 @@ class Recipe:
         for ok, what in (
             (self.epochs >= 1, "epochs must be at least 1"),
             (self.batch_size >= 1, "batch_size must be at least 1"),
-            (self.lr > 0, "lr must be above 0"),
+            (0 < self.lr < math.inf, "lr must be a number above 0"),
             (self.momentum > 0 or not self.nesterov, "nesterov needs a momentum above 0"),
             (0 <= self.momentum < 1, "momentum must be in [0, 1)"),
             (0 <= self.dropout < 1, "dropout must be in [0, 1)"),
@@ -156,6 +157,3 @@ def get_recipe(name: str, **changes: Any) -> Recipe:
 def choices(kind: Any) -> tuple[str, ...] | None:
     """The values that a field of this type allows, or None where any will do."""
     return get_args(kind) if get_origin(kind) is Literal else None
-
-
-__all__ = ["RECIPES", "Recipe", "choices", "get_recipe"]

@@ -11,7 +11,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cifar_torch.checkpoint import METRICS
 from cifar_torch.errors import UserError
 from cifar_torch.model import CifarNet
 from cifar_torch.recipes import Recipe
@@ -68,17 +67,12 @@ class Run:
         damaged, or of a run with other settings."""
         path = out / STATE
         if not path.exists():
-            finished = (out / METRICS).exists()
-            raise UserError(
-                f"{out} holds a run that has ended; there is nothing to resume."
-                if finished
-                else f"{out} holds no run to resume."
-            )
+            raise UserError(f"{out} holds no run to resume.")
         try:
             with safe_open(path, "pt") as file:
                 meta = file.metadata()
                 # A run that was begun before there was some knob had it at its default.
-                before = {"started_from": None} | json.loads(meta["settings"])
+                before = settings | {"started_from": None} | json.loads(meta["settings"])
                 before["recipe"] = asdict(Recipe()) | before["recipe"]
                 for name, value in settings.items():
                     if before[name] != value:

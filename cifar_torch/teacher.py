@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from cifar_torch.augmentation import Augmentation
+from cifar_torch.augmentation import MIRRORED, Augmentation
 from cifar_torch.cache import cache_folder, keep
 from cifar_torch.data import Split
 from cifar_torch.errors import UserError
@@ -22,7 +22,7 @@ from cifar_torch.errors import UserError
 VERSION = 2  # counts the changes of the teachers' training: cached answers of before are not taken
 SEED = 20_240_404  # the same teachers for every run on the same images
 COUNT = 2  # two short trainings teach more than a long one
-VIEWS = 8  # crops of each image that the teachers look at
+VIEWS = 8  # of each image that the teachers look at, each with an augmentation of its own
 OWN = Augmentation(crop_padding=2, flip=True)  # in the teachers' own training
 BATCH = 1000
 MIN_STEPS = 45  # an epoch, with smaller batches where there are few images
@@ -181,7 +181,8 @@ class Teachers:
             generator = torch.Generator().manual_seed(SEED + COUNT * epoch + number)
             order = torch.randperm(len(images), generator=generator).to(device)
             draws = OWN.draw(len(images), generator)
-            draws[:, 2] = (torch.arange(len(images)) + epoch) % 2  # each as often mirrored as not
+            # Each is mirrored in every other epoch.
+            draws[:, MIRRORED] = (torch.arange(len(images)) + epoch) % 2
             draws = draws.to(device)
             network.whitening.get_parameter("bias").requires_grad_(
                 epoch < max(1, self.epochs * 3 // 10)

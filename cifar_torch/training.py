@@ -20,12 +20,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cifar_torch import kernels
-from cifar_torch.augmentation import SEEN_WITH_TEACHER, Augmentation
+from cifar_torch.augmentation import CENTRE, Augmentation
 from cifar_torch.card import write_card
 from cifar_torch.checkpoint import (
-    CONFIG,
     Checkpoint,
-    read_metrics,
     recover_folder,
     save_checkpoint,
     versions,
@@ -42,7 +40,7 @@ from cifar_torch.evaluation import (
 )
 from cifar_torch.figures import curves, save_figure
 from cifar_torch.model import CifarNet
-from cifar_torch.outliers import make_outliers
+from cifar_torch.outliers import add_outliers
 from cifar_torch.processes import Processes, join_processes
 from cifar_torch.recipes import Recipe
 from cifar_torch.run import STATE, Run
@@ -88,23 +86,25 @@ def train(
     precision: str = "auto",
     seed: int = 0,
     resume: bool = False,
-    start: Checkpoint | None = None,
+    start_from: Checkpoint | None = None,
     on_progress: OnProgress | None = None,
 ) -> Checkpoint | None:
     """Train the network on `data`; `out` becomes a checkpoint folder, written after every epoch.
 
-    The weights of `start` are trained on, instead of random ones: all of them where `data` has the
-    same classes, else all but the last layer's. `data` may be a function that loads it: of the
-    processes of a machine, one calls it first. `on_progress` is called about twice a second; when
-    it returns False, or on Ctrl-C, the run is saved where it stands and Stopped is raised. Under
-    torchrun every process calls this; the first one writes, and it alone returns the checkpoint.
-    Raises UserError.
+    The weights of `start_from` are trained on, with its normalisation, instead of random ones: all
+    of them where `data` has the same classes, else all but the last layer's. `data` may be a
+    function that loads it: of the processes of a machine, one calls it first. `on_progress` is
+    called about twice a second; when it returns False, or on Ctrl-C, the run is saved where it
+    stands and Stopped is raised. Under torchrun every process calls this; the first one writes, and
+    it alone returns the checkpoint. Raises UserError.
     """
     with join_processes(device) as processes:
         going_on = resume or processes.restarted
         processes.from_first(lambda: check_destination(Path(out), going_on))
         loaded = processes.one_a_machine_first(data) if callable(data) else data
-        trainer = Trainer(loaded, recipe, Path(out), processes, precision, seed, on_progress, start)
+        trainer = Trainer(
+            loaded, recipe, Path(out), processes, precision, seed, on_progress, start_from
+        )
         if going_on:
             trainer.resume(required=resume)
         with interruptions() as interrupted:
@@ -112,18 +112,21 @@ def train(
 
 
 def check_destination(out: Path, going_on: bool) -> None:
-    """Raises UserError where the checkpoint `out` cannot be written, or would replace what is not
-    a checkpoint, or one that took somebody's time."""
+    """Raises UserError where the checkpoint `out` cannot be written, or would replace anything but
+    the unfinished run that is going on."""
     recover_folder(out)
     free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
-    if not free and not (out / CONFIG).exists():
-        raise UserError(f"{out} holds other files; choose a new folder with --out.")
-    if (out / STATE).exists() and not going_on:
+    if (out / STATE).exists():
+        if not going_on:
+            raise UserError(
+                f"{out} holds an unfinished run; --resume goes on with it, or choose another --out."
+            )
+    elif not free:
         raise UserError(
-            f"{out} holds an unfinished run; --resume goes on with it, or choose another --out."
+            f"{out} holds a finished run or other files; choose a new folder with --out."
         )
-    if not going_on and out.is_dir() and read_metrics(out).get("finished"):
-        raise UserError(f"{out} holds a finished run; delete it, or choose another --out.")
+    if os.path.ismount(out):
+        raise UserError(f"{out} is a mount point; choose a new folder in it with --out.")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -144,7 +147,7 @@ class Trainer:
         precision: str,
         seed: int,
         on_progress: OnProgress | None,
-        start: Checkpoint | None = None,
+        start_from: Checkpoint | None = None,
     ):
         if recipe.batch_size % processes.count:
             raise UserError(
@@ -168,24 +171,12 @@ class Trainer:
         self.augmentation = Augmentation.of(recipe)
         self.known = len(training)  # what follows them are outliers, of none of the classes
         if recipe.outliers:
-            count = max(1, round(self.known * recipe.outliers))
-            made = make_outliers(count, training.images, seed)
-            training = Split(
-                torch.cat([training.images, made]),
-                torch.cat([training.labels, torch.full((len(made),), -1)]),
-            )
+            training = add_outliers(training, recipe.outliers, seed)
         self.training, self.validation = training.to(self.device), validation.to(self.device)
         self.steps = -(-len(training) // recipe.batch_size)
+        self.started_from = start_from.title if start_from else None
         torch.manual_seed(seed)
-        mean, std = data.normalisation() if recipe.standardise else ([0.0] * 3, [1.0] * 3)
-        if start:
-            mean, std = start.model.mean, start.model.std
-        model = CifarNet(len(data.class_names), recipe.dropout, mean, std)
-        model.reset_parameters(recipe.init)
-        if start:
-            start.start(model, data.class_names)
-        self.started_from = start.title if start else None
-        self.run = Run(model.to(self.device), recipe)
+        self.run = Run(make_model(data, recipe, start_from).to(self.device), recipe)
 
     def say(self, text: str) -> None:
         if self.processes.first:
@@ -220,7 +211,7 @@ class Trainer:
     def make_targets(self, interrupted: Callable[[], bool]) -> Tensor:
         """What the network is to answer, by view and training image: labels (1, N), or
         probabilities (views, N, classes), a view an epoch. Raises Stopped."""
-        recipe, known = self.recipe, self.training[torch.arange(self.known, device=self.device)]
+        recipe, known = self.recipe, self.training[: self.known]
         if not (recipe.teacher or recipe.outliers):
             return known.labels[None]
         classes = len(self.data.class_names)
@@ -300,8 +291,8 @@ class Trainer:
 
     def batches(self, epoch: int, first_step: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """This process's share of each global batch of an epoch: images, targets and labels. The
-        order and the augmentation depend on the seed and the epoch alone (with teachers the crop
-        depends on the epoch's view), so that a resumed run sees what it would have."""
+        order and the augmentation depend on the seed and the epoch alone (with teachers the view
+        depends on the epoch alone), so that a resumed run sees what it would have."""
         recipe, generator = self.recipe, torch.Generator().manual_seed(self.seed * 100_003 + epoch)
         count, batch = len(self.training), recipe.batch_size
         order = torch.randperm(count, generator=generator)
@@ -309,7 +300,7 @@ class Trainer:
         view = epoch % len(self.targets)
         if recipe.teacher:  # what the teacher has seen, but for the cut-outs
             seen, shown = order < self.known, draw_view(view, self.known, self.augmentation)
-            draws[seen, :SEEN_WITH_TEACHER] = shown[order[seen], :SEEN_WITH_TEACHER]
+            draws[seen, : CENTRE.start] = shown[order[seen], : CENTRE.start]
         order, draws = order.to(self.device), draws.to(self.device)
         # One batch at a time for several processes: one of them may have no image of the last.
         alone_on_gpu = self.device.type == "cuda" and self.processes.count == 1
@@ -329,6 +320,11 @@ class Trainer:
         """The line of history.csv for the epoch that has just ended."""
         run, count = self.run, len(self.training)
         loss, hits = run.sums.tolist()
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the loss is no longer a number in epoch {epoch + 1}: the learning rate is too "
+                f"high. Try a tenth of it, {self.recipe.lr / 10:g}."
+            )
         val_loss, val_accuracy = self.validate(self.validation)
         return {
             "epoch": epoch + 1,
@@ -383,6 +379,8 @@ class Trainer:
             "recipe": asdict(self.recipe),
             "seed": self.seed,
             "started_from": self.started_from,
+            "mean": self.run.result.mean,
+            "std": self.run.result.std,
             "class_names": list(self.data.class_names),
             "train_images": self.known,
             "precision": self.precision,
@@ -452,6 +450,19 @@ class Trainer:
                 test, data.test.labels, data.class_names, config["temperature"], one_view
             )
         return Checkpoint(model, config, metrics, run.history, self.out)
+
+
+def make_model(data: Data, recipe: Recipe, start_from: Checkpoint | None) -> CifarNet:
+    """The network before its first step."""
+    if start_from:
+        mean, std = start_from.model.mean, start_from.model.std
+    else:
+        mean, std = data.normalisation() if recipe.standardise else ([0.0] * 3, [1.0] * 3)
+    model = CifarNet(len(data.class_names), recipe.dropout, mean, std)
+    model.reset_parameters(recipe.init)
+    if start_from:
+        start_from.give_weights_to(model, data.class_names)
+    return model
 
 
 def describe_epoch(row: dict[str, float], epochs: int) -> str:

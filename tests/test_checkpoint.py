@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cifar_torch.card import write_card
 from cifar_torch.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
 from cifar_torch.classifier import Classifier, Classifiers
 from cifar_torch.errors import UserError
@@ -167,6 +168,37 @@ def test_no_checkpoint(tmp_path):
         load_checkpoint(tmp_path / "c")
     with pytest.raises(UserError, match="there is no checkpoint in"):
         Classifiers(tmp_path)
+
+
+def test_a_link_to_a_folder_stays_and_what_it_leads_to_is_replaced(tmp_path):
+    save_checkpoint(make_checkpoint(0.25), tmp_path / "there")
+    link = tmp_path / "link"
+    try:
+        link.symlink_to(tmp_path / "there", target_is_directory=True)
+    except OSError:
+        pytest.skip("links are not allowed here")
+    for value in (0.5, 0.75):
+        save_checkpoint(make_checkpoint(value), link)
+    assert link.is_symlink() and load_checkpoint(tmp_path / "there").config["value"] == 0.75
+    assert {path.name for path in tmp_path.iterdir()} == {"there", "link"}
+
+
+def test_two_checkpoints_of_one_name_are_both_in_the_menu(tmp_path):
+    save_checkpoint(make_checkpoint(0.25), tmp_path / "checkpoints" / "best")
+    save_checkpoint(make_checkpoint(0.5), tmp_path / "runs" / "best")
+    other = tmp_path / "runs" / "best"
+    classifiers = Classifiers(tmp_path / "checkpoints", default=other)
+    assert classifiers.names() == [str(other), "best"]
+    assert classifiers.get().checkpoint.config["value"] == 0.5
+    assert classifiers.get("best").checkpoint.config["value"] == 0.25
+    same = Classifiers(tmp_path / "checkpoints", default=tmp_path / "checkpoints" / "best")
+    assert same.names() == ["best"]
+
+
+def test_a_checkpoint_of_the_hub_alone_can_get_a_card(tmp_path):
+    CifarNet(num_classes=3).save_pretrained(tmp_path / "c")
+    write_card(load_checkpoint(tmp_path / "c"), tmp_path)
+    assert "# CifarNet\n" in (tmp_path / "README.md").read_text("utf-8")
 
 
 def test_best_comes_first_and_new_folders_appear(tmp_path):

@@ -77,6 +77,8 @@ def test_evaluate_draws_figures_and_refuses_other_classes(tmp_path):
     for name, kind in zip(names, 3 * KINDS, strict=False):
         (tmp_path / "ten" / "test" / name).mkdir(parents=True)
         draw_thing(kind, 0).save(tmp_path / "ten" / "test" / name / "0.png")
+    flat = run("evaluate", REPORT, "--image-folder", tmp_path / "ten" / "test", env=environment)
+    assert "has no test/: all of its images are measured" in flat.stderr
     options = ["--image-folder", tmp_path / "ten", "--out", tmp_path / "figures", "--json"]
     done = run("evaluate", REPORT, *options, env=environment)
     found = json.loads(done.stdout)

@@ -15,6 +15,7 @@ from torchvision.datasets import CIFAR10
 from cifar_torch import data
 from cifar_torch.data import load_cifar10, load_image_folder, load_test_images
 from cifar_torch.errors import UserError
+from cifar_torch.webui import datasets
 from tests.pictures import KINDS, write_cifar10_archive, write_image_folder
 
 # ------------------------------------------------------------------------------------ CIFAR-10
@@ -163,3 +164,20 @@ def test_test_images_alone(folder):
     assert len(split) == 12 and not skipped
     with pytest.raises(UserError, match="are not the classes asked for"):
         load_test_images(folder, ("cat", "dog"))
+
+
+def test_with_one_image_a_class_there_is_none_to_test_on(tmp_path):
+    with pytest.raises(UserError, match="one image of each class"):
+        load_image_folder(write_image_folder(tmp_path / "few", 1))
+
+
+def test_the_pages_test_images_are_those_that_training_held_out(tmp_path, monkeypatch):
+    folder = write_image_folder(tmp_path / "things", 20)
+    monkeypatch.setenv("CIFAR_TORCH_IMAGE_FOLDER", str(folder))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    held_out = load_image_folder(folder).test
+    datasets._images_of.cache_clear()
+    assert torch.equal(datasets._images_of(KINDS).images, held_out.images)
+    with pytest.raises(UserError, match="no test images of the classes"):
+        datasets._images_of(("cat", "dog"))
+    datasets._images_of.cache_clear()

@@ -74,8 +74,9 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_weights_bit_for_bit(
     data, tmp_path, monkeypatch
 ):
     recipe = get_recipe(
-        "fast", epochs=2, batch_size=32, dropout=0.2, averaging=0.9, cutout=6, crop_padding=2
-    )
+        "fast", epochs=2, batch_size=32, lr=0.01, dropout=0.2, averaging=0.9, cutout=6,
+        crop_padding=2, zoom=0.2, colour=0.2,
+    )  # fmt: skip
     train(data, recipe, tmp_path / "whole", device="cpu")
     monkeypatch.setattr(training, "PROGRESS_EVERY", 0)  # before every step
     stops = [(1, 5), (2, 0), (2, 9)]  # before these steps, (epoch, step); one begins an epoch
@@ -203,16 +204,23 @@ def test_held_out_images_set_the_temperature(data, tmp_path):
 def test_a_finished_run_is_not_overwritten(data, tmp_path):
     train(data, get_recipe("report", epochs=1), tmp_path / "out", device="cpu")
     before = weights(tmp_path / "out")
-    with pytest.raises(UserError, match="holds a finished run"):
+    with pytest.raises(UserError, match="holds a finished run or other files"):
         train(data, get_recipe("report", epochs=1), tmp_path / "out", device="cpu", seed=1)
     assert all(torch.equal(w, before[name]) for name, w in weights(tmp_path / "out").items())
 
 
+def test_a_restart_by_torchrun_does_not_begin_a_finished_run_anew(data, tmp_path, monkeypatch):
+    train(data, get_recipe("report", epochs=1), tmp_path / "out", device="cpu")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    with pytest.raises(UserError, match="holds a finished run or other files"):
+        train(data, get_recipe("report", epochs=1), tmp_path / "out", device="cpu", seed=1)
+
+
 def test_the_cards_command_has_what_differs_from_the_recipe(data, tmp_path):
-    recipe = get_recipe("fast", epochs=1, flip=False, batch_size=64)
+    recipe = get_recipe("fast", epochs=1, flip=False, batch_size=64, lr=0.01)
     train(data, recipe, tmp_path / "out", device="cpu", seed=7)
     command = (
-        "`python train.py --recipe fast --seed 7 --epochs 1 --batch-size 64 --no-flip "
+        "`python train.py --recipe fast --seed 7 --epochs 1 --batch-size 64 --lr 0.01 --no-flip "
         "--image-folder DIR`"
     )
     assert command in (tmp_path / "out" / "README.md").read_text("utf-8")
@@ -220,15 +228,22 @@ def test_the_cards_command_has_what_differs_from_the_recipe(data, tmp_path):
 
 def test_a_run_can_start_from_the_weights_of_another(data, tmp_path):
     trained = train(
-        data, get_recipe("fast", epochs=1), tmp_path / "first", device="cpu", precision="fp32"
+        data,
+        get_recipe("fast", epochs=1, lr=0.01),
+        tmp_path / "first",
+        device="cpu",
+        precision="fp32",
     )
     still = get_recipe("report", epochs=1, batch_size=64, lr=1e-12)
-    again = train(data, still, tmp_path / "again", device="cpu", precision="fp32", start=trained)
+    again = train(
+        data, still, tmp_path / "again", device="cpu", precision="fp32", start_from=trained
+    )
     first, second = weights(tmp_path / "first"), weights(tmp_path / "again")
     assert all(torch.allclose(first[name], second[name], atol=1e-6) for name in first)
     assert again.model.mean == trained.model.mean != [0, 0, 0]
     assert again.config["started_from"] == "first"
-    assert "--start-from first " in (tmp_path / "again" / "README.md").read_text("utf-8")
+    card = (tmp_path / "again" / "README.md").read_text("utf-8")
+    assert "--start-from FOLDER " in card and "weights of the checkpoint `first`" in card
 
 
 def test_of_a_start_with_other_classes_the_last_layer_is_left_out(data, tmp_path):
@@ -238,7 +253,7 @@ def test_of_a_start_with_other_classes_the_last_layer_is_left_out(data, tmp_path
         class_names=data.class_names[:3],
     )  # fmt: skip
     still = get_recipe("report", epochs=1, batch_size=64, lr=1e-12)
-    train(three, still, tmp_path / "three", device="cpu", start=trained)
+    train(three, still, tmp_path / "three", device="cpu", start_from=trained)
     first, second = weights(tmp_path / "first"), weights(tmp_path / "three")
     for name in first:
         if name.startswith("layers.dense_2."):
@@ -251,17 +266,20 @@ def test_a_run_is_resumed_with_the_start_it_was_begun_with(data, tmp_path):
     trained = train(data, get_recipe("report", epochs=1), tmp_path / "first", device="cpu")
     recipe, out = get_recipe("report", epochs=2), tmp_path / "out"
     with pytest.raises(Stopped):
-        train(data, recipe, out, device="cpu", start=trained, on_progress=lambda progress: False)
+        train(
+            data, recipe, out, device="cpu", start_from=trained, on_progress=lambda progress: False
+        )
     with pytest.raises(UserError, match=r"another started_from \(first, now None\)"):
         train(data, recipe, out, device="cpu", resume=True)
-    train(data, recipe, out, device="cpu", start=trained, resume=True)
+    train(data, recipe, out, device="cpu", start_from=trained, resume=True)
 
 
 def test_other_files_and_unfinished_runs_are_not_overwritten(data, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    (tmp_path / "mine" / "config.json").write_text("{}")
     recipe = get_recipe("report", epochs=50, batch_size=64)
-    with pytest.raises(UserError, match="holds other files"):
+    with pytest.raises(UserError, match="holds a finished run or other files"):
         train(data, recipe, tmp_path / "mine", device="cpu")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
     with pytest.raises(Stopped):
@@ -293,6 +311,12 @@ def test_learning_rates():
     assert max(rates) == pytest.approx(0.04, rel=0.01)
     assert rates.index(max(rates)) == pytest.approx(1000 * cycle.warmup, abs=2)
     assert rates[0] < 0.001 and rates[-1] < 0.001
+
+
+def test_a_run_whose_loss_is_no_number_ends_with_a_sentence(data, tmp_path):
+    with pytest.raises(UserError, match=r"learning rate is too high\. Try a tenth of it, 0\.5\."):
+        train(data, get_recipe("report", epochs=2, lr=5.0), tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
 
 
 def test_time_stands_in_the_history(data, tmp_path):

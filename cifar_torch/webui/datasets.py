@@ -6,10 +6,10 @@ from pathlib import Path
 
 from cifar_torch.classifier import Classifier
 from cifar_torch.data import (
-    CIFAR10_CLASSES,
     Data,
     Split,
     load_cifar10,
+    load_data,
     load_image_folder,
     load_test_images,
 )
@@ -20,8 +20,7 @@ CIFAR10_FOLDER = Path("data")
 
 def training_data() -> Data:
     """The image folder, else CIFAR-10, which is downloaded the first time. Raises UserError."""
-    folder = _image_folder()
-    return load_image_folder(folder) if folder else load_cifar10(CIFAR10_FOLDER)
+    return load_data(_image_folder(), CIFAR10_FOLDER)
 
 
 def has_test_images() -> bool:
@@ -30,13 +29,15 @@ def has_test_images() -> bool:
 
 @functools.cache
 def _images_of(class_names: tuple[str, ...]) -> Split:
-    """The test images of the image folder, else of CIFAR-10. Raises UserError: there are none of
-    these classes."""
-    if folder := _image_folder():
+    """The test images of the image folder, those that training holds out where it has no test/,
+    else of CIFAR-10. Raises UserError: there are none of these classes."""
+    folder = _image_folder()
+    if folder and (Path(folder) / "test").is_dir():
         return load_test_images(folder, class_names)[0]
-    if class_names != CIFAR10_CLASSES:
+    data = load_image_folder(folder) if folder else load_cifar10(CIFAR10_FOLDER, download=False)
+    if class_names != data.class_names:
         raise UserError("there are no test images of the classes of this model here.")
-    return load_cifar10(CIFAR10_FOLDER, download=False).test
+    return data.test
 
 
 def images_for(classifier: Classifier) -> Split:

@@ -115,7 +115,7 @@ class View:
     outputs: dict[str, Tensor]
     words: Words
 
-    @property
+    @functools.cached_property
     def layers(self) -> dict[str, LayerRow]:
         return {layer.name: layer for layer in layers(self.classifier.model)}
 

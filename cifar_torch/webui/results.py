@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cifar_torch.checkpoint import Checkpoint
 from cifar_torch.classifier import Classifier
-from cifar_torch.data import Split
+from cifar_torch.data import CIFAR10_CLASSES, Split
 from cifar_torch.webui.datasets import has_test_images, images_for
 from cifar_torch.webui.drawings import bars
 from cifar_torch.webui.page import PRIVATE, Page, get_classifier, told
@@ -63,7 +63,8 @@ def _numbers(checkpoint: Checkpoint, words: Words) -> Iterator[tuple[str, str]]:
         return
     low, high = (words.percent(x, 2) for x in metrics.get("accuracy_ci95", (0, 1)))
     yield words.percent(metrics["accuracy"], 2), words("results.accuracy", low=low, high=high)
-    yield words.percent(REPORT_ACCURACY, 2), words("results.of_the_report")
+    if checkpoint.class_names == CIFAR10_CLASSES:
+        yield words.percent(REPORT_ACCURACY, 2), words("results.of_the_report")
     if "ece" in metrics:
         yield words.percent(metrics["ece"], 2), words("results.ece")
     if checkpoint.history:

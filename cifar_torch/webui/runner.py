@@ -18,6 +18,7 @@ import torch
 
 from cifar_torch import kernels
 from cifar_torch.checkpoint import Checkpoint
+from cifar_torch.classifier import Classifiers
 from cifar_torch.data import Data, load_image_folder
 from cifar_torch.errors import UserError
 from cifar_torch.images import EXTENSIONS
@@ -65,14 +66,15 @@ class Status:
     @property
     def learned(self) -> bool:
         """Whether the network itself, and not only its teachers, has taken a step."""
-        return self.progress is not None and not self.progress.teaching
+        progress = self.progress
+        return bool(progress and not progress.teaching and (progress.epoch > 1 or progress.step))
 
 
 class Runner:
-    """Trains checkpoints into a folder, one after the other."""
+    """Trains checkpoints into the folder of the model menu, one after the other."""
 
-    def __init__(self, checkpoints: Path):
-        self.checkpoints = checkpoints
+    def __init__(self, classifiers: Classifiers):
+        self.classifiers, self.checkpoints = classifiers, classifiers.folder
         self.status = Status()
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -82,28 +84,29 @@ class Runner:
         name: str,
         recipe: Recipe,
         load: Callable[[], Data],
-        start: Checkpoint | None = None,
+        start_from: Checkpoint | None = None,
     ) -> None:
-        """Train into `checkpoints/name` on what `load` gives, beginning with the weights of `start`
-        or with random ones. Raises TrainingError."""
+        """Train into `checkpoints/name` on what `load` gives, from the weights of another or from
+        random ones. Raises TrainingError."""
         if not SAFE_NAME.fullmatch(name):
             raise TrainingError("name", f"{name!r} cannot be the name of a checkpoint.")
         with self._lock:
             if self.status.running:
                 raise TrainingError("busy", f"{self.status.name} is being trained already.")
-            if (self.checkpoints / name).exists():
+            if name in self.classifiers.names() or (self.checkpoints / name).exists():
                 raise TrainingError("taken", f"there is a checkpoint {name!r} already.")
             self._stop.clear()
             self.status = Status("reading", name)
         # A daemon: Ctrl-C ends the server at once, and the last epoch's checkpoint is whole.
-        threading.Thread(target=self._run, args=(name, recipe, load, start), daemon=True).start()
+        arguments = (name, recipe, load, start_from)
+        threading.Thread(target=self._run, args=arguments, daemon=True).start()
 
     def stop(self) -> None:
         """End the run at the next opportunity; its checkpoint is kept."""
         self._stop.set()
 
     def _run(
-        self, name: str, recipe: Recipe, load: Callable[[], Data], start: Checkpoint | None
+        self, name: str, recipe: Recipe, load: Callable[[], Data], start_from: Checkpoint | None
     ) -> None:
         from cifar_torch.training import Stopped, train  # here: it draws, and matplotlib is slow
 
@@ -114,7 +117,8 @@ class Runner:
             data = load()
             if not self._stop.is_set():
                 out = self.checkpoints / name
-                train(data, recipe, out, start=start, on_progress=self._note)
+                trained = train(data, recipe, out, start_from=start_from, on_progress=self._note)
+                self.status = replace(self.status, progress=_last(trained, self.status.progress))
             phase: Phase = "stopped" if self._stop.is_set() else "done"
             self.status = replace(self.status, phase=phase)
         except Stopped:
@@ -134,11 +138,26 @@ class Runner:
         return not self._stop.is_set()
 
 
+def _last(trained: Checkpoint | None, progress: "Progress | None") -> "Progress | None":
+    """The progress of a run that has ended, with its last epoch."""
+    if not trained or not progress:
+        return progress
+    row = trained.history[-1]
+    return replace(
+        progress, epoch=progress.epochs, step=progress.steps, loss=row["loss"],
+        accuracy=row["accuracy"], history=tuple(trained.history),
+    )  # fmt: skip
+
+
 def load_zip(file: Path) -> Data:
     """The image folder inside a zip. Raises TrainingError, UserError."""
     with tempfile.TemporaryDirectory() as folder:
         root = unpack_images(file, Path(folder))
-        return load_image_folder(root, cache=Path(folder))
+        try:
+            data = load_image_folder(root, cache=Path(folder))
+        except UserError as error:  # of the zip, for its reader
+            raise UserError(str(error).replace(str(root), file.name)) from error
+        return replace(data, origin=f"images of {file.name}")
 
 
 def unpack_images(file: Path, folder: Path) -> Path:
@@ -158,9 +177,13 @@ def unpack_images(file: Path, folder: Path) -> Path:
         raise TrainingError("zip", f"the file is not a zip that can be read: {error}.") from error
     except OSError as error:  # the disk is full, or the upload has been deleted by now
         raise UserError(f"the zip cannot be unpacked: {error.strerror or error}.") from error
-    while len(inner := [p for p in folder.iterdir() if p.is_dir()]) == 1:
+    while len(inner := _folders(folder)) == 1 and _folders(inner[0]):
         folder = inner[0]  # a zip of a folder: its classes are one level down
     return folder
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir()]
 
 
 def _is_image(entry: zipfile.ZipInfo) -> bool:

@@ -1,6 +1,7 @@
 """Put the page on the network, and end with a sentence where that is not possible."""
 
 import inspect
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +42,7 @@ def remember_signatures(demo: gr.Blocks) -> None:
 
 
 def launch(demo: gr.Blocks, batcher: Batcher, options: Options) -> None:
-    """Serve page and API until Ctrl-C. Raises UserError: the port is taken."""
+    """Serve page and API until Ctrl-C. Raises UserError: it cannot listen there."""
     # One thread for the network: threads that wait for each other after every layer would take the
     # time of those that serve the page and decode pictures.
     torch.set_num_threads(1)
@@ -69,6 +70,14 @@ def launch(demo: gr.Blocks, batcher: Batcher, options: Options) -> None:
     except OSError as error:
         if "empty port" not in str(error):
             raise
-        raise UserError(
-            f"port {options.port} is in use; choose another one, as in --port {options.port + 1}."
-        ) from error
+        raise UserError(_cannot_listen(options.host, options.port)) from error
+
+
+def _cannot_listen(host: str, port: int) -> str:
+    """Why: Gradio calls every failure a port that is in use."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.create_server((host, 0), family=family):
+            return f"port {port} is in use; choose another one, as in --port {port + 1}."
+    except OSError as error:
+        return f"cannot listen on {host} ({error.strerror}); give another --host."

@@ -2,7 +2,6 @@
 
 import functools
 import json
-from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,11 @@ import gradio as gr
 from cifar_torch.data import Data
 from cifar_torch.recipes import RECIPES, get_recipe
 from cifar_torch.webui.datasets import training_data
-from cifar_torch.webui.page import QUIET, Page, explained, get_classifier, menu, told
+from cifar_torch.webui.page import QUIET, Page, explained, menu, told
 from cifar_torch.webui.runner import Runner, Status, load_zip
 from cifar_torch.webui.words import Words, label
 
-# Of the recipe, which the page offers:
-KNOBS = ("epochs", "lr", "flip", "crop_padding", "zoom", "colour", "cutout")
+FIRST = next(iter(RECIPES.values()))
 POLL_SECONDS = 1.0
 
 
@@ -26,11 +24,19 @@ def tab(page: Page, gradio_tab: gr.Tab, allowed: bool) -> None:
     if not allowed:
         gr.HTML(label("train.off"), elem_classes="intro")
         return
-    runner = Runner(page.classifiers.folder)
+    runner = Runner(page.classifiers)
     gr.HTML(label("train.intro"), elem_classes="intro")
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=330):
-            recipe, knobs, go_on, archive, name = _form()
+            name = gr.Textbox("my-model", label=label("train.name"), max_length=60, elem_id="name")
+            recipe = gr.Dropdown(
+                list(RECIPES), value=FIRST.name, label=label("train.recipe"), filterable=False
+            )
+            knobs = _knobs()
+            begin_with = gr.Checkbox(label=label("train.begin_with"), elem_id="begin-with")
+            archive = gr.File(
+                label=label("train.zip"), file_types=[".zip"], height=150, elem_id="archive"
+            )
             with gr.Row():
                 start = gr.Button(label("train.start"), variant="primary", elem_id="start")
                 stop = gr.Button(label("train.stop"), elem_id="stop")
@@ -41,10 +47,10 @@ def tab(page: Page, gradio_tab: gr.Tab, allowed: bool) -> None:
     show = functools.partial(_show, page, runner)
     seen, shown = [page.open_tab, page.model, page.language], [state, timer, page.model]
     looking = QUIET | {"concurrency_id": gradio_tab.id}  # as in page.on_view
-    recipe.input(_knobs_of, recipe, knobs, **QUIET)
+    recipe.input(functools.partial(_values_of, list(knobs)), recipe, list(knobs.values()), **QUIET)
     start.click(
-        functools.partial(_start, page, runner),
-        [page.language, page.model, name, go_on, archive, recipe, *knobs],
+        functools.partial(_start, page, runner, list(knobs)),
+        [page.language, page.model, name, begin_with, archive, recipe, *knobs.values()],
         **QUIET,
     ).success(show, seen, shown, **looking)
     stop.click(runner.stop, **QUIET)
@@ -52,47 +58,46 @@ def tab(page: Page, gradio_tab: gr.Tab, allowed: bool) -> None:
     page.on_view(gradio_tab, show, seen, shown)
 
 
-def _form() -> tuple[gr.Dropdown, list[gr.components.Component], gr.Checkbox, gr.File, gr.Textbox]:
-    first = next(iter(RECIPES.values()))
-    name = gr.Textbox("my-model", label=label("train.name"), max_length=60, elem_id="name")
-    recipe = gr.Dropdown(
-        list(RECIPES), value=first.name, label=label("train.recipe"), filterable=False
-    )
-    knobs: list[gr.components.Component] = [
-        gr.Slider(1, 200, first.epochs, step=1, label=label("train.epochs"), elem_id="epochs"),
-        gr.Number(first.lr, label=label("train.lr"), minimum=1e-6, step=0.001),
-        gr.Checkbox(first.flip, label=label("train.flip")),
-        gr.Slider(0, 8, first.crop_padding, step=1, label=label("train.crop_padding")),
-        gr.Slider(0, 0.5, first.zoom, step=0.05, label=label("train.zoom")),
-        gr.Slider(0, 1, first.colour, step=0.05, label=label("train.colour")),
-        gr.Slider(0, 16, first.cutout, step=1, label=label("train.cutout")),
-    ]
-    go_on = gr.Checkbox(label=label("train.go_on"), elem_id="go-on")
-    archive = gr.File(label=label("train.zip"), file_types=[".zip"], height=150, elem_id="archive")
-    return recipe, knobs, go_on, archive, name
+def _knobs() -> dict[str, gr.components.Component]:
+    """What of a recipe can be changed on the page, by the names of its fields."""
+    return {
+        "epochs": _slider("epochs", 200, low=1),
+        "lr": gr.Number(FIRST.lr, label=label("train.lr"), minimum=1e-6, step=0.001),
+        "flip": gr.Checkbox(FIRST.flip, label=label("train.flip")),
+        "crop_padding": _slider("crop_padding", 8),
+        "zoom": _slider("zoom", 0.5, step=0.05),
+        "colour": _slider("colour", 1, step=0.05),
+        "cutout": _slider("cutout", 16),
+    }
 
 
-def _knobs_of(recipe: str) -> list[Any]:
-    values = asdict(get_recipe(recipe))
-    return [values[knob] for knob in KNOBS]
+def _slider(knob: str, high: float, low: int = 0, step: float = 1) -> gr.Slider:
+    return gr.Slider(
+        low, high, getattr(FIRST, knob), step=step, precision=0 if step == 1 else None,
+        label=label(f"train.{knob}"), elem_id=knob,
+    )  # fmt: skip
+
+
+def _values_of(knobs: list[str], recipe: str) -> list[Any]:
+    return [getattr(get_recipe(recipe), knob) for knob in knobs]
 
 
 def _start(
     page: Page,
     runner: Runner,
+    knobs: list[str],
     language: str,
     model: str,
     name: str,
-    go_on: bool,
+    begin_with: bool,
     archive: str | None,
     recipe: str,
-    *knobs: Any,
+    *values: Any,
 ) -> None:
-    words = Words(language)
-    start = get_classifier(page, model, words).checkpoint if go_on else None
-    with told(words):
-        chosen = get_recipe(recipe, **dict(zip(KNOBS, knobs, strict=True)))
-        runner.start(name.strip(), chosen, functools.partial(_load, archive), start)
+    with told(Words(language)):
+        start_from = page.classifiers.get(model).checkpoint if begin_with else None
+        chosen = get_recipe(recipe, **dict(zip(knobs, values, strict=True)))
+        runner.start(name.strip(), chosen, functools.partial(_load, archive), start_from)
 
 
 def _load(archive: str | None) -> Data:

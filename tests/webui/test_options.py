@@ -24,6 +24,7 @@ def run_app(*arguments: object) -> subprocess.CompletedProcess:
     ("arguments", "message"),
     [
         (["--checkpoints", "nowhere"], "there is no checkpoint in nowhere"),
+        (["--host", "192.0.2.1"], "cannot listen on 192.0.2.1"),  # of documentation, RFC 5737
         (["--checkpoint", "nowhere/best"], "there is no checkpoint folder nowhere/best"),
     ],
 )

@@ -2,19 +2,33 @@
 
 import json
 import re
+import time
 import zipfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
 import pytest
 from playwright.sync_api import expect
 
-from cifar_torch.recipes import RECIPES
+from cifar_torch.classifier import Classifiers
+from cifar_torch.data import load_image_folder
+from cifar_torch.errors import UserError
+from cifar_torch.recipes import RECIPES, get_recipe
 from cifar_torch.training import Progress
 from cifar_torch.webui import train
-from cifar_torch.webui.runner import MAX_BYTES, Status, TrainingError, unpack_images
+from cifar_torch.webui.runner import (
+    MAX_BYTES,
+    Runner,
+    Status,
+    TrainingError,
+    load_zip,
+    unpack_images,
+)
 from cifar_torch.webui.words import Words
 from tests.pictures import write_image_folder
+from tests.server import ROOT
 from tests.webui.visitor import browser_test, choose_example, open_tab
 
 
@@ -30,7 +44,7 @@ def test_a_visitor_trains_on_pictures_of_their_own(visit, app, tmp_path):
     page.locator("#name input, #name textarea").fill("things")
     page.locator("#epochs input[type=number]").fill("2")
     page.locator("#epochs input[type=number]").press("Tab")
-    page.get_by_label(Words("en")("train.go_on")).check()
+    page.get_by_label(Words("en")("train.begin_with")).check()
     page.locator("input[type=file]").last.set_input_files(archive)
     page.locator("#archive .file-preview").wait_for()
     page.locator("#start").click()
@@ -86,10 +100,65 @@ def test_a_run_says_whether_it_learned_anything_before_it_was_stopped():
 
 def test_the_forms_fields_take_every_recipes_values():
     with gr.Blocks():
-        _, knobs, *_ = train._form()
+        knobs = train._knobs()
     for recipe in RECIPES:
-        for field, value in zip(knobs, train._knobs_of(recipe), strict=True):
+        values = train._values_of(list(knobs), recipe)
+        for field, value in zip(knobs.values(), values, strict=True):
             assert field.preprocess(value) == value
+    assert knobs["epochs"].preprocess(2.5) == 2  # as a visitor can type
+
+
+def test_a_run_that_has_ended_is_shown_with_its_last_epoch(tmp_path):
+    data = load_image_folder(write_image_folder(tmp_path / "things", per_class=12))
+    runner = Runner(Classifiers(tmp_path, default=ROOT / "checkpoints" / "report"))
+    runner.start("mine", get_recipe("report", epochs=2), lambda: data)
+    wait_until(lambda: not runner.status.running)
+    progress = runner.status.progress
+    assert runner.status.phase == "done" and progress.epoch == progress.epochs == 2
+    assert progress.step == progress.steps and [row["epoch"] for row in progress.history] == [1, 2]
+
+
+def test_no_model_is_trained_under_the_name_of_another(tmp_path):
+    runner = Runner(Classifiers(tmp_path, default=ROOT / "checkpoints" / "report"))
+    with pytest.raises(TrainingError, match="there is a checkpoint 'report' already"):
+        runner.start("report", get_recipe("report"), lambda: pytest.fail("it began"))
+
+
+def test_a_run_that_is_stopped_before_its_first_step_leaves_nothing(tmp_path):
+    data = load_image_folder(write_image_folder(tmp_path / "things", per_class=12))
+    runner = Runner(Classifiers(tmp_path, default=ROOT / "checkpoints" / "report"))
+
+    def load():
+        runner.stop()
+        return data
+
+    runner.start("mine", get_recipe("report", epochs=2), load)
+    wait_until(lambda: not runner.status.running)
+    assert not (tmp_path / "mine").exists()
+    step = Progress(1, 2, 0, 3, 0.0, 0.0, ())
+    assert not Status("stopped", "mine", step).learned
+    assert Status("stopped", "mine", replace(step, step=1)).learned
+    assert Status("stopped", "mine", replace(step, epoch=2)).learned
+
+
+def test_a_zip_is_called_by_its_name_and_its_errors_say_nothing_of_this_machine(tmp_path):
+    write_image_folder(tmp_path / "things", per_class=3)
+    entries = {
+        file.relative_to(tmp_path).as_posix(): file.read_bytes()
+        for file in (tmp_path / "things").rglob("*.png")
+    }
+    assert load_zip(write_zip(tmp_path / "my.zip", entries)).origin == "images of my.zip"
+    one_class = {name: content for name, content in entries.items() if "/ring/" in name}
+    with pytest.raises(UserError, match=r"^my.zip has one class only \(ring\)"):
+        load_zip(write_zip(tmp_path / "my.zip", one_class))
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if true():
+            return
+        time.sleep(0.1)
+    raise AssertionError("waited in vain")
 
 
 @browser_test
