@@ -76,6 +76,8 @@ Written by `make bench` from `latest.json`; do not edit.
 
 Every contender is a process of its own and trains the same network on the same random images. They
 take turns; ratios are taken within each round. Shown are the median and the range over the rounds.
+«needed» is what this project asks of itself: where a figure falls short, the command ends with
+status 1.
 `make bench QUICK=1` repeats the ratios of training alone, in 90 seconds on a quick machine.
 
 {parts}
