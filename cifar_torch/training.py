@@ -219,7 +219,7 @@ class Trainer:
             normalise, check = self.run.result.normalise, partial(self.check_teachers, interrupted)
             teachers = Teachers(
                 known, classes, normalise, recipe.teacher, self.augmentation, self.dtype, check
-            )  # fmt: skip
+            )
             targets = self.processes.one_a_machine_first(teachers.answers).to(self.device)
         else:
             targets = F.one_hot(known.labels, classes)[None].half()
