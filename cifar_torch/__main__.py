@@ -88,7 +88,7 @@ def evaluate(args: argparse.Namespace) -> int:
 
     classifier = Classifier.load(args.checkpoint, precision="fp32")  # the same on every machine
     if args.image_folder:
-        split, _ = load_test_images(args.image_folder, classifier.class_names, args.strict)
+        split = load_test_images(args.image_folder, classifier.class_names, args.strict)
         if not (args.image_folder / "test").is_dir():
             print(
                 f"{args.image_folder} has no test/: all of its images are measured, those that the "

@@ -152,9 +152,7 @@ def load_image_folder(folder: str | Path, strict: bool = False, cache: Path | No
         skipped += more
     else:
         everything, names, skipped = _load_split(folder, strict, cache)
-        held = torch.cat([_held_out_of_class(everything, c) for c in range(len(names))])
-        in_test = torch.zeros(len(everything), dtype=torch.bool)
-        in_test[held] = True
+        in_test = _held_out(everything)
         train, test = everything[~in_test], everything[in_test]
         if not len(test):
             raise UserError(
@@ -167,15 +165,15 @@ def load_test_images(
     folder: str | Path,
     class_names: tuple[str, ...],
     strict: bool = False,
-    cache: Path | None = None,
-) -> tuple[Split, tuple[str, ...]]:
-    """`folder/test` where that is, else all of `folder`, labelled as in `class_names`; and what
-    was skipped. Raises UserError."""
+    held_out: bool = False,
+) -> Split:
+    """`folder/test` where that is, else all of `folder`, or with `held_out` that part of it which
+    training holds out; labelled as in `class_names`. Raises UserError."""
     folder = Path(folder)
-    split, _, skipped = _load_split(
-        folder / "test" if (folder / "test").is_dir() else folder, strict, cache, class_names
-    )
-    return split, skipped
+    if (folder / "test").is_dir():
+        return _load_split(folder / "test", strict, None, class_names)[0]
+    split = _load_split(folder, strict, None, class_names)[0]
+    return split[_held_out(split)] if held_out else split
 
 
 def load_photos(
@@ -205,10 +203,14 @@ def load_photos(
     return photos, torch.tensor(labels)
 
 
-def _held_out_of_class(split: Split, label: int) -> Tensor:
-    indices = (split.labels == label).nonzero().flatten()
-    _, held = _fixed_split(len(indices), HELD_OUT_SHARE)
-    return indices[held]
+def _held_out(split: Split) -> Tensor:
+    """Which images (N,) bool are the test of a folder that has none of its own: a fixed tenth of
+    each class, whatever the classes' order."""
+    held = torch.zeros(len(split), dtype=torch.bool)
+    for label in split.labels.unique():
+        indices = (split.labels == label).nonzero().flatten()
+        held[indices[_fixed_split(len(indices), HELD_OUT_SHARE)[1]]] = True
+    return held
 
 
 def _load_split(

@@ -73,13 +73,14 @@ def checkpoints(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def test_images(tmp_path_factory) -> Path:
-    """A folder of test images: the examples, each twice, once mirrored."""
-    folder = tmp_path_factory.mktemp("served") / "test"
+    """A folder with test images: the examples, each twice, once mirrored."""
+    folder = tmp_path_factory.mktemp("served")
     for name in CIFAR10_CLASSES:
-        (folder / name).mkdir(parents=True)
+        of_class = folder / "test" / name
+        of_class.mkdir(parents=True)
         image = Image.open(EXAMPLES / f"{name}.png").convert("RGB").resize((32, 32))
-        image.save(folder / name / "0.png")
-        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(folder / name / "1.png")
+        image.save(of_class / "0.png")
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(of_class / "1.png")
     return folder
 
 

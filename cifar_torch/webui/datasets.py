@@ -6,11 +6,11 @@ from pathlib import Path
 
 from cifar_torch.classifier import Classifier
 from cifar_torch.data import (
+    CIFAR10_CLASSES,
     Data,
     Split,
     load_cifar10,
     load_data,
-    load_image_folder,
     load_test_images,
 )
 from cifar_torch.errors import UserError
@@ -31,13 +31,11 @@ def has_test_images() -> bool:
 def _images_of(class_names: tuple[str, ...]) -> Split:
     """The test images of the image folder, those that training holds out where it has no test/,
     else of CIFAR-10. Raises UserError: there are none of these classes."""
-    folder = _image_folder()
-    if folder and (Path(folder) / "test").is_dir():
-        return load_test_images(folder, class_names)[0]
-    data = load_image_folder(folder) if folder else load_cifar10(CIFAR10_FOLDER, download=False)
-    if class_names != data.class_names:
+    if folder := _image_folder():
+        return load_test_images(folder, class_names, held_out=True)
+    if class_names != CIFAR10_CLASSES:
         raise UserError("there are no test images of the classes of this model here.")
-    return data.test
+    return load_cifar10(CIFAR10_FOLDER, download=False).test
 
 
 def images_for(classifier: Classifier) -> Split:

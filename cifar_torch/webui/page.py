@@ -143,7 +143,8 @@ def menu(classifiers: Classifiers, chosen: str | None) -> dict[str, Any]:
     """The model menu as it is now: checkpoints come and go while the app runs."""
     names = classifiers.names()
     return gr.update(
-        choices=model_choices(classifiers), value=chosen if chosen in names else names[0]
+        choices=model_choices(classifiers),
+        value=chosen if chosen in names else next(iter(names), None),
     )
 
 
