@@ -35,7 +35,7 @@ def tab(page: Page, gradio_tab: gr.Tab, allowed: bool) -> None:
             knobs = _knobs()
             begin_with = gr.Checkbox(label=label("train.begin_with"), elem_id="begin-with")
             archive = gr.File(
-                label=label("train.zip"), file_types=[".zip"], height=150, elem_id="archive"
+                label=label("train.zip"), file_types=[".zip"], height=190, elem_id="archive"
             )
             with gr.Row():
                 start = gr.Button(label("train.start"), variant="primary", elem_id="start")
