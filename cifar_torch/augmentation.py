@@ -98,12 +98,17 @@ def colour(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Ten
     brightness, contrast, saturation = (
         factor[:, None, None, None] for factor in (brightness, contrast, saturation)
     )
-    weights = torch.tensor(GREY, device=images.device).view(1, 3, 1, 1)
     pixels = (images * brightness).clamp_(max=255)
-    mean = (pixels * weights).sum(dim=1, keepdim=True).mean(dim=(2, 3), keepdim=True)
+    mean = _grey(pixels).mean(dim=(2, 3), keepdim=True)
     pixels = torch.lerp(mean, pixels, contrast).clamp_(0, 255)
-    grey = (pixels * weights).sum(dim=1, keepdim=True)
-    return torch.lerp(grey, pixels, saturation).clamp_(0, 255).round_().byte()
+    return torch.lerp(_grey(pixels), pixels, saturation).clamp_(0, 255).round_().byte()
+
+
+def _grey(pixels: Tensor) -> Tensor:
+    """Pixels (N, 3, H, W) as (N, 1, H, W); by numbers, as a tensor of weights would make a GPU wait
+    for its copy."""
+    red, green, blue = pixels.split(1, dim=1)
+    return GREY[0] * red + GREY[1] * green + GREY[2] * blue
 
 
 def cutout(images: Tensor, size: int, centre: Tensor) -> Tensor:

@@ -3,10 +3,16 @@
 import subprocess
 import sys
 
+import gradio as gr
 import pytest
+import torch
 
+from cifar_torch import kernels
+from cifar_torch.batching import Batcher
+from cifar_torch.classifier import Classifiers
 from cifar_torch.errors import UserError
 from cifar_torch.webui.options import read_options
+from cifar_torch.webui.serve import launch
 from tests.server import ROOT
 
 
@@ -67,6 +73,21 @@ def test_options_come_from_the_environment_and_flags_win(monkeypatch):
 def test_an_option_that_makes_no_sense_is_refused(arguments, message):
     with pytest.raises(UserError, match=message):
         read_options(arguments)
+
+
+@pytest.mark.parametrize(("password", "said"), [([], True), (["--auth", "me:secret"], False)])
+def test_a_public_link_without_a_password_is_said_on_the_console(
+    password, said, monkeypatch, capsys
+):
+    demo = gr.Blocks()
+    asked = {}
+    monkeypatch.setattr(demo, "launch", asked.update)  # no network here, nor threads to limit
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    monkeypatch.setattr(kernels, "keep_memory", lambda: None)
+    batcher = Batcher(Classifiers(ROOT / "checkpoints"))
+    launch(demo, batcher, read_options(["--share", *password]))
+    assert asked["share"] is True
+    assert ("Anybody who has the public link can use the app" in capsys.readouterr().out) == said
 
 
 def test_training_is_off_wherever_strangers_can_reach_the_page(monkeypatch):
