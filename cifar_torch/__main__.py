@@ -111,7 +111,8 @@ def evaluate(args: argparse.Namespace) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         matrix = figures.confusion_matrix(metrics["confusion"], classifier.class_names)
         figures.save_figure(matrix, folder / "confusion.png")
-        figures.save_figure(figures.before_and_after(metrics), folder / "reliability.png")
+        panels = figures.before_and_after(metrics)
+        figures.save_figure(figures.reliability(panels), folder / "reliability.png")
 
     if args.save:
         out = args.checkpoint

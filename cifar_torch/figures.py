@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from cifar_torch.errors import UserError
 
 BLUE, GREY = "#2563a8", "#8a8f98"
+QUANTITIES = ("accuracy", "loss")
 
 WORDS = {
     "decimal_point": ".",
@@ -49,22 +50,29 @@ def sample_grid(images: np.ndarray, titles: Sequence[str], columns: int = 3) -> 
     return figure
 
 
-def curves(history: Sequence[Mapping[str, float]], words: Words = WORDS) -> Figure:
-    """Accuracy and loss by epoch, on the training and the validation images."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+def curves(
+    history: Sequence[Mapping[str, float]],
+    words: Words = WORDS,
+    quantities: Sequence[str] = QUANTITIES,
+) -> Figure:
+    """The quantities by epoch, on the training and the validation images; a panel each."""
+    figure = Figure(figsize=(4.5 * len(quantities), 3.6), layout="constrained")
     epochs = [row["epoch"] for row in history]
-    for axes, key in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
+    for i, key in enumerate(quantities):
+        axes = figure.add_subplot(1, len(quantities), i + 1)
         for column, colour, name in ((key, GREY, "training"), (f"val_{key}", BLUE, "validation")):
             values = [row.get(column, np.nan) for row in history]
             axes.plot(epochs, values, color=colour, label=words[name], marker=".", markersize=5)
         axes.set(xlabel=words["epoch"], ylabel=words[key])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        if key == "accuracy":
+            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        else:
+            axes.yaxis.set_major_formatter(
+                lambda value, _: f"{value:g}".replace(".", words["decimal_point"])
+            )
         axes.legend(frameon=False)
         _quiet(axes)
-    figure.axes[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    figure.axes[1].yaxis.set_major_formatter(
-        lambda value, _: f"{value:g}".replace(".", words["decimal_point"])
-    )
     return figure
 
 
@@ -79,7 +87,7 @@ def confusion_matrix(
     axes = figure.add_subplot()
     axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=10)  # the root shows the rare mistakes
     for (row, column), share in np.ndenumerate(shares):
-        if share >= 0.5:
+        if share > 0.5:  # what is rounded to 0 is left out
             colour = "white" if share > 40 else "#222222"
             axes.text(
                 column, row, f"{share:.0f}", ha="center", va="center", color=colour, fontsize=9
@@ -119,13 +127,17 @@ def reliability(
     return figure
 
 
-def before_and_after(metrics: Mapping[str, Any], words: Words = WORDS) -> Figure:
-    """The reliability diagram of a checkpoint's metrics; where its temperature was fitted, beside
-    the one without it."""
-    panels = {words["calibrated"]: metrics["reliability"]}
-    if "uncalibrated" in metrics:
-        panels = {words["uncalibrated"]: metrics["uncalibrated"]["reliability"], **panels}
-    return reliability(panels if len(panels) > 1 else {"": metrics["reliability"]}, words)
+def before_and_after(
+    metrics: Mapping[str, Any], words: Words = WORDS
+) -> dict[str, Sequence[Mapping[str, float]]]:
+    """The panels of `reliability` for a checkpoint's metrics: where its temperature was fitted,
+    without it and with it."""
+    if "uncalibrated" not in metrics:
+        return {"": metrics["reliability"]}
+    return {
+        words["uncalibrated"]: metrics["uncalibrated"]["reliability"],
+        words["calibrated"]: metrics["reliability"],
+    }
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:

@@ -1,13 +1,14 @@
-"""HTML drawings of what happens inside the network: feature maps, and one step of arithmetic."""
+"""HTML drawings: feature maps, one step of arithmetic, how a training went and what it came to."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from cifar_torch.explain import Convolution
-from cifar_torch.webui.pictures import colours, data_uri, img
+from cifar_torch.webui.pictures import colours, data_uri, drawings, img
 from cifar_torch.webui.words import Words
 
 STRIP_WIDTH = 64  # units in a row of the drawing of a flat layer
@@ -51,6 +52,55 @@ def bars(rows: Sequence[tuple[str, float, str]]) -> str:
         for name, length, text in rows
     )
     return f'<ul class="bars">{lines}</ul>'
+
+
+def confusion_table(counts: Sequence[Sequence[int]], names: Sequence[str], words: Words) -> str:
+    """How often images of a true class (row) got each answer (column), in per cent of the row."""
+    head = "".join(f'<th scope="col"><span>{escape(name)}</span></th>' for name in names)
+    lines = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(map(_share, _shares(row)))}</tr>'
+        for name, row in zip(names, counts, strict=True)
+    )
+    alt = escape(words("results.confusion_alt"), quote=True)
+    return f'<table class="shares" aria-label="{alt}"><tr><td></td>{head}</tr>{lines}</table>'
+
+
+def _shares(counts: Sequence[int]) -> list[float]:
+    return [count / max(sum(counts), 1) for count in counts]
+
+
+def _share(share: float) -> str:
+    """A cell; its colour goes by the root, which shows the rare mistakes."""
+    text = f"{100 * share:.0f}" if share > 0.005 else ""  # what is rounded to 0 is left out
+    return f'<td style="--depth:{share**0.5:.2f}">{text}</td>'
+
+
+def learning_curves(history: Sequence[Mapping[str, float]], words: Words) -> str:
+    """Accuracy and loss by epoch."""
+    from cifar_torch import figures  # here: matplotlib would double the time to start
+
+    said = words.section("figure")
+    return drawings(
+        {
+            words("results.curve_alt", quantity=said[quantity]): figures.curves(
+                history, said, [quantity]
+            )
+            for quantity in figures.QUANTITIES
+        }
+    )
+
+
+def reliability_diagrams(metrics: Mapping[str, Any], words: Words) -> str:
+    """Confidence against the share that is right, without and with the calibration."""
+    from cifar_torch import figures  # here: as above
+
+    said, alt = words.section("figure"), words("results.reliability_alt")
+    return drawings(
+        {
+            f"{alt} ({title})" if title else alt: figures.reliability({title: bins}, said)
+            for title, bins in figures.before_and_after(metrics, said).items()
+        }
+    )
 
 
 def _scale(top: float, words: Words) -> str:

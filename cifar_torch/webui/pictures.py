@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,12 @@ def img(picture: np.ndarray | Image.Image, alt: str, css: str = "pixels") -> str
     return f'<img class="{css}" alt="{escape(alt, quote=True)}" src="{data_uri(picture)}">'
 
 
-def drawing(figure: "Figure", alt: str) -> str:
+def drawings(figures: Mapping[str, "Figure"]) -> str:
+    """The figures, by what they show in words, side by side where there is room."""
+    return f'<div class="figures">{"".join(map(_drawing, figures.values(), figures))}</div>'
+
+
+def _drawing(figure: "Figure", alt: str) -> str:
     """The figure as an <img> that is sharp at any size and lets the page's ground show through."""
     file = io.BytesIO()
     figure.savefig(file, format="svg", transparent=True)

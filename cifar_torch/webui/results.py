@@ -14,9 +14,14 @@ from cifar_torch.checkpoint import Checkpoint
 from cifar_torch.classifier import Classifier
 from cifar_torch.data import CIFAR10_CLASSES, Split
 from cifar_torch.webui.datasets import has_test_images, images_for
-from cifar_torch.webui.drawings import bars
+from cifar_torch.webui.drawings import (
+    bars,
+    confusion_table,
+    learning_curves,
+    reliability_diagrams,
+)
 from cifar_torch.webui.page import PRIVATE, Page, get_classifier, told
-from cifar_torch.webui.pictures import drawing, img
+from cifar_torch.webui.pictures import img
 from cifar_torch.webui.words import Words, label
 
 REPORT_ACCURACY = 0.7563
@@ -73,22 +78,17 @@ def _numbers(checkpoint: Checkpoint, words: Words) -> Iterator[tuple[str, str]]:
 
 def _sections(checkpoint: Checkpoint, words: Words) -> Iterator[tuple[str, str]]:
     """(name, content) of a section for all that the checkpoint has been measured for."""
-    from cifar_torch import figures  # here: matplotlib would double the time to start
-
-    metrics, said = checkpoint.metrics, words.section("figure")
+    metrics = checkpoint.metrics
     if by_class := metrics.get("by_class"):
         shares = sorted(by_class.items(), key=lambda item: -item[1])
         yield "by_class", bars([(words.class_name(n), s, words.percent(s)) for n, s in shares])
-    if "reliability" in metrics:
-        figure = figures.before_and_after(metrics, said)
-        yield "reliability", drawing(figure, words("results.reliability_alt"))
     if confusion := metrics.get("confusion"):
         names = [words.class_name(name) for name in checkpoint.class_names]
-        figure = figures.confusion_matrix(confusion, names, said)
-        yield "confusion", drawing(figure, words("results.confusion_alt"))
+        yield "confusion", confusion_table(confusion, names, words)
+    if "reliability" in metrics:
+        yield "reliability", reliability_diagrams(metrics, words)
     if checkpoint.history:
-        figure = figures.curves(checkpoint.history, said)
-        yield "curves", drawing(figure, words("results.curves_alt"))
+        yield "curves", learning_curves(checkpoint.history, words)
 
 
 # ------------------------------------------------------------------------------------- mistakes

@@ -11,6 +11,7 @@ import gradio as gr
 from cifar_torch.data import Data
 from cifar_torch.recipes import RECIPES, get_recipe
 from cifar_torch.webui.datasets import training_data
+from cifar_torch.webui.drawings import learning_curves
 from cifar_torch.webui.page import QUIET, Page, explained, menu, told
 from cifar_torch.webui.runner import Runner, Status, load_zip
 from cifar_torch.webui.words import Words, label
@@ -143,10 +144,4 @@ def status_html(status: Status, words: Words) -> str:
 
 @functools.lru_cache(maxsize=4)
 def _curves(history: str, language: str) -> str:
-    from cifar_torch.figures import curves  # here: matplotlib is slow to import
-    from cifar_torch.webui.pictures import drawing
-
-    words = Words(language)
-    return drawing(
-        curves(json.loads(history), words.section("figure")), words("results.curves_alt")
-    )
+    return learning_curves(json.loads(history), Words(language))

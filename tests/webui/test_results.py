@@ -1,5 +1,7 @@
 """The third tab: the figures of a checkpoint."""
 
+import pytest
+
 from tests.webui.visitor import browser_test, open_tab
 
 
@@ -7,7 +9,10 @@ from tests.webui.visitor import browser_test, open_tab
 def test_the_results_are_those_of_the_checkpoint(visit):
     page = visit()
     open_tab(page, "results")
-    page.locator("#results .confusion img").wait_for()
+    table = page.get_by_role("table", name="Confusion matrix")
+    table.get_by_role("rowheader", name="cat").wait_for()
+    counts = table.locator("tr").nth(4).locator("td").all_inner_texts()
+    assert counts == [""] * 3 + ["100"] + [""] * 6
     text = page.locator("#results").inner_text()
     assert "100.00%" in text
     assert "75.63%" in text
@@ -15,6 +20,16 @@ def test_the_results_are_those_of_the_checkpoint(visit):
     for image in page.locator("#results img").all():
         assert image.evaluate("image => image.complete && image.naturalWidth > 100")
         assert image.get_attribute("alt")
+
+
+@browser_test
+@pytest.mark.parametrize("language", ["en", "vi"])
+def test_nothing_is_cut_off_on_a_phone(visit, language):
+    page = visit(language, 390)
+    open_tab(page, "results")
+    page.locator("#results .curves img").first.wait_for()
+    for section in page.locator("#results section").all():
+        assert section.evaluate("section => section.scrollWidth - section.clientWidth") <= 0
 
 
 @browser_test
