@@ -84,7 +84,7 @@ def evaluate(args: argparse.Namespace) -> int:
     from cifar_torch.checkpoint import METRICS, changed_folder, write_json
     from cifar_torch.classifier import Classifier
     from cifar_torch.data import load_cifar10, load_photos, load_test_images
-    from cifar_torch.evaluation import measure, measure_photos, predict_logits
+    from cifar_torch.evaluation import measure, measure_photos
 
     classifier = Classifier.load(args.checkpoint, precision="fp32")  # the same on every machine
     if args.image_folder:
@@ -99,12 +99,11 @@ def evaluate(args: argparse.Namespace) -> int:
         split = load_cifar10(args.data).test
     logits = classifier.logits(split.images)
     temperature = classifier.temperature
-    one_view = predict_logits(classifier.model, split.images) if classifier.mirror else None
-    metrics = measure(logits, split.labels, classifier.class_names, temperature, one_view)
+    metrics = measure(logits, split.labels, classifier.class_names, temperature)
     if args.photos:
         photos, labels = load_photos(args.photos, classifier.class_names, args.strict)
         metrics["photos"] = measure_photos(
-            classifier.logits_by_view(photos), labels, logits, classifier.none_below
+            classifier.views(photos), labels, logits, temperature, classifier.none_below
         )
 
     def draw(folder: Path) -> None:

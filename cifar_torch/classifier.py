@@ -18,7 +18,7 @@ from cifar_torch.checkpoint import (
 )
 from cifar_torch.device import choose_precision
 from cifar_torch.errors import UserError
-from cifar_torch.evaluation import familiarity, predict_logits
+from cifar_torch.evaluation import Views, log_probabilities, predict_logits
 from cifar_torch.images import ImageSource, look, open_image
 
 
@@ -71,26 +71,26 @@ class Classifier:
 
     def classify_views(self, pictures: Sequence[np.ndarray]) -> list[Answer]:
         """The answers for pictures as `look` gives them, each (V, 32, 32, 3) uint8."""
-        views = self.logits_by_view(pictures)
-        logits = torch.stack([each.mean(dim=0) for each in views])
-        probabilities = (logits / self.temperature).softmax(dim=1).numpy()
+        views = self.views(pictures)
+        probabilities = views.probabilities(self.temperature).numpy()
         familiar = [True] * len(pictures)
         if self.none_below is not None:
-            familiar = (familiarity(views) >= self.none_below).tolist()
+            familiar = (views.familiarity() >= self.none_below).tolist()
         rows = zip(probabilities, familiar, pictures, strict=True)
         return [self._answer(answer, known, picture[0]) for answer, known, picture in rows]
 
-    def logits_by_view(self, pictures: Sequence[np.ndarray]) -> Sequence[Tensor]:
-        """Logits (V, classes) of each picture, as `look` gives them, before calibration."""
-        views = torch.from_numpy(np.concatenate(pictures)).permute(0, 3, 1, 2)
-        return self.logits(views).split([len(picture) for picture in pictures])
+    def views(self, pictures: Sequence[np.ndarray]) -> Views:
+        """What the network makes of pictures as `look` gives them."""
+        images = torch.from_numpy(np.concatenate(pictures)).permute(0, 3, 1, 2)
+        return Views(self.logits(images), [len(picture) for picture in pictures])
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Calibrated probabilities (N, classes) of images (N, 3, 32, 32) uint8."""
-        return (self.logits(images) / self.temperature).softmax(dim=1)
+        return log_probabilities(self.logits(images), self.temperature).exp()
 
     def logits(self, images: Tensor) -> Tensor:
-        """Logits (N, classes) of images (N, 3, 32, 32) uint8, before calibration."""
+        """Logits (N, M, classes) of images (N, 3, 32, 32) uint8, before calibration: M = 2, of an
+        image and its mirror image, where the recipe averages both, else 1."""
         return predict_logits(self._network, images, self.mirror)
 
     def _answer(self, probabilities: np.ndarray, familiar: bool, pixels: np.ndarray) -> Answer:

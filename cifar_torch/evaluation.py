@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,34 +17,39 @@ EVALUATION_BATCH = 128  # its feature maps stay in a processor's second-level ca
 
 @torch.inference_mode()
 def predict_logits(model: CifarNet, images: Tensor, mirror: bool = False) -> Tensor:
-    """Logits (N, classes) float32 of images (N, 3, 32, 32) uint8, on their device, in batches.
+    """Logits (N, M, classes) float32 of images (N, 3, 32, 32) uint8, on their device, in batches:
+    of each image alone, M = 1, or with `mirror` of it and its mirror image, M = 2.
 
-    Without dropout, whatever the mode. With `mirror` they are the mean of a picture's and its
-    mirror image's.
+    Without dropout, whatever the mode.
     """
-    logits, training = [], model.training
+    logits, training, m = [], model.training, 2 if mirror else 1
     model.eval()
     for batch in images.split(EVALUATION_BATCH):
-        if mirror:  # in one pass: for a single picture it takes hardly longer than one view
-            both = model(torch.cat([batch, batch.flip(-1)])).float()
-            logits.append(both.unflatten(0, (2, len(batch))).mean(dim=0))
-        else:
-            logits.append(model(batch).float())
+        # In one pass: for a single picture both take hardly longer than one.
+        both = torch.cat([batch, batch.flip(-1)]) if mirror else batch
+        logits.append(model(both).float().unflatten(0, (m, len(batch))).transpose(0, 1))
     model.train(training)
     return torch.cat(logits)
 
 
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature at which logits (N, classes) give the labels the least cross-entropy.
+def log_probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Log-probabilities (N, classes), calibrated by the temperature, from the logits
+    (N, M, classes) of `predict_logits`: of the mean probability of image and mirror image."""
+    each = (logits / temperature).log_softmax(dim=2)
+    return each.logsumexp(dim=1) - math.log(logits.shape[1])
 
-    The one-parameter calibration of Guo et al. (arXiv 1706.04599). The loss is convex in
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature at which logits (N, M, classes) give the labels the least cross-entropy.
+
+    The one-parameter calibration of Guo et al. (arXiv 1706.04599). The loss has one minimum in
     1 / temperature, so a golden-section search finds it.
     """
     low, high = 0.05, 20.0  # of 1 / temperature
     golden = (math.sqrt(5) - 1) / 2
 
     def loss(inverse: float) -> float:
-        return F.cross_entropy(logits.double() * inverse, labels).item()
+        return F.nll_loss(log_probabilities(logits.double(), 1 / inverse), labels).item()
 
     for _ in range(60):
         left, right = high - golden * (high - low), low + golden * (high - low)
@@ -102,16 +108,28 @@ def calibration_interval(
 
 
 def energy(logits: Tensor) -> Tensor:
-    """How familiar views look, (N,), from their logits (N, classes) before calibration: the free
-    energy of Liu et al. (arXiv 2010.03759), its sign turned. What is none of the classes scores
-    low."""
-    return logits.double().logsumexp(dim=1)
+    """How familiar images look, (N,), from their logits (N, M, classes) before calibration: the
+    free energy of Liu et al. (arXiv 2010.03759), its sign turned. What is none of the classes
+    scores low."""
+    return logits.double().mean(dim=1).logsumexp(dim=1)
 
 
-def familiarity(views: Sequence[Tensor]) -> Tensor:
-    """How familiar pictures look, (N,), from the logits (V, classes) of each one's views: as much
-    as the view of it that looks least so."""
-    return torch.stack([energy(logits).min() for logits in views])
+@dataclass(frozen=True)
+class Views:
+    """Pictures of which the network saw several views each: the logits (views, M, classes) of all
+    in a row, and how many of them are of each picture."""
+
+    logits: Tensor
+    counts: list[int]
+
+    def probabilities(self, temperature: float) -> Tensor:
+        """Calibrated probabilities (N, classes): the geometric mean over a picture's views."""
+        views = log_probabilities(self.logits, temperature).split(self.counts)
+        return torch.stack([each.mean(dim=0) for each in views]).softmax(dim=1)
+
+    def familiarity(self) -> Tensor:
+        """How familiar the pictures look, (N,): as much as the view that looks least so."""
+        return torch.stack([each.min() for each in energy(self.logits).split(self.counts)])
 
 
 def acceptance_threshold(scores: Tensor, accepted: float = 0.95) -> float:
@@ -135,22 +153,23 @@ def auroc_interval(value: float, known: int, unknown: int) -> tuple[float, float
 
 
 def measure_photos(
-    views: Sequence[Tensor],
+    photos: Views,
     labels: Tensor,
     test_logits: Tensor,
+    temperature: float,
     none_below: float | None,
 ) -> dict[str, Any]:
-    """The figures about photographs, those of none of the classes labelled -1, beside test images:
-    the logits (V, classes) of each photograph's views, labels (N,), logits (M, classes).
+    """The figures about photographs, labelled (N,), with -1 those of none of the classes, beside
+    the logits (images, M, classes) of test images.
 
     `answered_right` is the share of the others that get their class and not «none»;
     `none_answered_none` the share of those that the classifier says «none» of. `none_auroc` tells
     them from the test images, `none_auroc_photos` from the photographs of known things, which is
     harder. What there is no photograph for is left out.
     """
-    score, known = familiarity(views), labels >= 0
+    score, known = photos.familiarity(), labels >= 0
     answered = score >= (-math.inf if none_below is None else none_below)
-    right = torch.stack([logits.mean(dim=0) for logits in views]).argmax(dim=1) == labels
+    right = photos.probabilities(temperature).argmax(dim=1) == labels
     test_score = energy(test_logits)
     unknown = int((~known).sum())
     metrics: dict[str, Any] = {"known": len(labels) - unknown, "none": unknown}
@@ -182,19 +201,12 @@ def _share(name: str, hits: Tensor) -> dict[str, Any]:
 
 
 def measure(
-    logits: Tensor,
-    labels: Tensor,
-    class_names: Sequence[str],
-    temperature: float = 1.0,
-    one_view: Tensor | None = None,
+    logits: Tensor, labels: Tensor, class_names: Sequence[str], temperature: float = 1.0
 ) -> dict[str, Any]:
-    """Every figure about the answers to labelled images: logits (N, classes), labels (N,).
-
-    `one_view` are the logits without their mirror images, where `logits` are with them.
-    """
+    """Every figure about the answers to labelled images: logits (N, M, classes), labels (N,)."""
     classes, total = len(class_names), len(labels)
-    scaled = logits.double() / temperature
-    probabilities, answers = scaled.softmax(dim=1), scaled.argmax(dim=1)
+    scores = log_probabilities(logits.double(), temperature)
+    probabilities, answers = scores.exp(), scores.argmax(dim=1)
     right = int((answers == labels).sum())
     confusion = torch.bincount(labels * classes + answers, minlength=classes**2).view(classes, -1)
     by_class = confusion.diag() / confusion.sum(dim=1).clamp(min=1)
@@ -202,7 +214,7 @@ def measure(
     metrics = {
         "accuracy": right / total,
         "accuracy_ci95": list(wilson_interval(right, total)),
-        "loss": F.cross_entropy(scaled, labels).item(),
+        "loss": F.nll_loss(scores, labels).item(),
         "ece": calibration_error(bins),
         "ece_ci95": list(calibration_interval(probabilities, labels)),
         "by_class": dict(zip(class_names, by_class.tolist(), strict=True)),
@@ -210,9 +222,9 @@ def measure(
         "reliability": bins,
         "images": total,
     }
-    if one_view is not None:
-        metrics |= _share("accuracy_one_view", one_view.argmax(dim=1) == labels)
+    if logits.shape[1] > 1:
+        metrics |= _share("accuracy_one_view", logits[:, 0].argmax(dim=1) == labels)
     if temperature != 1.0:
-        before = reliability_bins(logits.double().softmax(dim=1), labels)
+        before = reliability_bins(log_probabilities(logits.double()).exp(), labels)
         metrics["uncalibrated"] = {"ece": calibration_error(before), "reliability": before}
     return metrics

@@ -17,7 +17,7 @@ IMAGE_SIZE = 32
 SOFTNESS = 0.4  # standard deviation in pixels of the blur: CIFAR-10's pictures are softer than ours
 MIDDLES = (1.0, 0.8)  # of the shorter side
 REDUCING_GAP = 3.0  # Pillow's: pixels are averaged to three times the size before the filter
-ENOUGH = round(REDUCING_GAP * IMAGE_SIZE / min(MIDDLES))  # pixels a side; more are no gain to any view
+ENOUGH = round(REDUCING_GAP * IMAGE_SIZE / min(MIDDLES))  # pixels a side: more help no view
 MAX_MEGAPIXELS = 100
 # Named, so that a file never reaches Pillow's readers for PostScript, PDF and the like.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "PPM")

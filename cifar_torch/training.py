@@ -35,6 +35,7 @@ from cifar_torch.evaluation import (
     acceptance_threshold,
     energy,
     fit_temperature,
+    log_probabilities,
     measure,
     predict_logits,
 )
@@ -343,8 +344,9 @@ class Trainer:
         logits = predict_logits(
             self.run.result.in_precision(self.dtype), images, self.recipe.mirror
         )
-        loss = F.cross_entropy(logits, labels, reduction="sum")
-        sums = torch.stack([loss, (logits.argmax(dim=1) == labels).sum()])
+        scores = log_probabilities(logits)
+        loss = F.nll_loss(scores, labels, reduction="sum")
+        sums = torch.stack([loss, (scores.argmax(dim=1) == labels).sum()])
         loss, hits = (self.processes.sum(sums) / len(split)).tolist()
         return loss, hits
 
@@ -445,10 +447,7 @@ class Trainer:
                 config["none_below"] = acceptance_threshold(energy(held_out))
             images = data.test.images.to(self.device)
             test = predict_logits(run.result, images, recipe.mirror).cpu()
-            one_view = predict_logits(run.result, images).cpu() if recipe.mirror else None
-            metrics |= measure(
-                test, data.test.labels, data.class_names, config["temperature"], one_view
-            )
+            metrics |= measure(test, data.test.labels, data.class_names, config["temperature"])
         return Checkpoint(model, config, metrics, run.history, self.out)
 
 

@@ -59,7 +59,7 @@ def checkpoints(tmp_path_factory) -> Path:
     labels = torch.arange(10).repeat_interleave(len(views[0]))
     model = learn_by_heart(images, labels)
     with torch.no_grad():
-        metrics = measure(model(images), labels, CIFAR10_CLASSES)
+        metrics = measure(model(images)[:, None], labels, CIFAR10_CLASSES)
     history = [
         {"epoch": e, "accuracy": a, "loss": 1 - a, "val_accuracy": a - 0.1, "val_loss": 1.1 - a}
         for e, a in ((1, 0.5), (2, 0.7), (3, 0.8))

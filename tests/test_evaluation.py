@@ -6,14 +6,15 @@ import pytest
 import torch
 
 from cifar_torch.evaluation import (
+    Views,
     acceptance_threshold,
     auroc,
     auroc_interval,
     calibration_error,
     calibration_interval,
     energy,
-    familiarity,
     fit_temperature,
+    log_probabilities,
     measure,
     measure_photos,
     predict_logits,
@@ -39,7 +40,7 @@ def test_calibration_error_is_the_weighted_gap():
 
 def test_measure_counts_by_class():
     logits = torch.tensor([[5.0, 0, 0], [0, 5, 0], [5, 0, 0], [0, 0, 5]])
-    found = measure(logits, torch.tensor([0, 1, 1, 2]), ["a", "b", "c"])
+    found = measure(logits[:, None], torch.tensor([0, 1, 1, 2]), ["a", "b", "c"])
     assert found["accuracy"] == 0.75
     assert found["confusion"] == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
     assert found["by_class"] == {"a": 1.0, "b": 0.5, "c": 1.0}
@@ -47,16 +48,25 @@ def test_measure_counts_by_class():
     assert found["loss"] == pytest.approx((3 * right + wrong) / 4, rel=1e-6)
 
 
-def test_the_fitted_temperature_makes_confidence_honest():
+@pytest.mark.parametrize("mirrored", [1, 2])
+def test_the_fitted_temperature_makes_confidence_honest(mirrored):
     generator = torch.Generator().manual_seed(0)
-    honest = torch.randn(20_000, 10, generator=generator) * 2
-    labels = torch.multinomial(honest.softmax(1), 1, generator=generator).flatten()
+    honest = torch.randn(20_000, mirrored, 10, generator=generator) * 2
+    probabilities = honest.softmax(dim=2).mean(dim=1)
+    labels = torch.multinomial(probabilities, 1, generator=generator).flatten()
     for factor in (0.4, 1.0, 3.0):
         assert fit_temperature(honest * factor, labels) == pytest.approx(factor, rel=0.03)
     over_confident = measure(honest * 3, labels, [str(i) for i in range(10)])
     mended = measure(honest * 3, labels, [str(i) for i in range(10)], temperature=3.0)
-    assert over_confident["ece"] > 0.1 > 0.02 > mended["ece"]
-    assert over_confident["accuracy"] == mended["accuracy"]
+    assert over_confident["ece"] > 0.08 > 0.02 > mended["ece"]
+    assert ("accuracy_one_view" in mended) == (mirrored == 2)
+
+
+def test_an_image_and_its_mirror_image_share_their_probability():
+    logits = torch.tensor([[[2.0, 0, 0], [0, 4, 0]], [[1, 1, 1], [1, 1, 1]]])
+    each = (logits / 2).softmax(dim=2)
+    found = log_probabilities(logits, temperature=2.0).exp()
+    torch.testing.assert_close(found, (each[:, 0] + each[:, 1]) / 2)
 
 
 def test_logits_are_the_same_in_batches_without_dropout_and_mirrored():
@@ -66,8 +76,8 @@ def test_logits_are_the_same_in_batches_without_dropout_and_mirrored():
     logits = predict_logits(model, images)
     assert model.training  # as it was
     model.eval()
-    torch.testing.assert_close(logits, model(images), rtol=1e-4, atol=1e-5)
-    both = (model(images) + model(images.flip(-1))) / 2
+    torch.testing.assert_close(logits, model(images)[:, None], rtol=1e-4, atol=1e-5)
+    both = torch.stack([model(images), model(images.flip(-1))], dim=1)
     torch.testing.assert_close(
         predict_logits(model, images, mirror=True), both, rtol=1e-4, atol=1e-5
     )
@@ -75,18 +85,17 @@ def test_logits_are_the_same_in_batches_without_dropout_and_mirrored():
 
 def test_a_process_may_have_no_image_to_validate_on():
     nothing = torch.zeros(0, 3, 32, 32, dtype=torch.uint8)
-    assert predict_logits(CifarNet(), nothing, mirror=True).shape == (0, 10)
+    assert predict_logits(CifarNet(), nothing, mirror=True).shape == (0, 2, 10)
 
 
 def test_energy_is_the_log_of_the_summed_exponentials():
-    logits = torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])
-    wanted = [math.log(sum(math.exp(v) for v in row)) for row in logits.tolist()]
-    assert energy(logits).tolist() == pytest.approx(wanted)
+    logits = torch.tensor([[[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]], [[0.0, 0.0, 0.0]] * 2])
+    assert energy(logits).tolist() == pytest.approx([math.log(3 * math.exp(2)), math.log(3)])
 
 
 def test_a_picture_is_as_familiar_as_its_least_familiar_view():
-    views = [torch.tensor([[9.0, 0.0], [0.0, 0.0]]), torch.tensor([[9.0, 0.0]])]
-    assert familiarity(views).tolist() == pytest.approx([math.log(2), 9.0], abs=1e-3)
+    views = Views(torch.tensor([[9.0, 0.0], [0.0, 0.0], [9.0, 0.0]])[:, None], [2, 1])
+    assert views.familiarity().tolist() == pytest.approx([math.log(2), 9.0], abs=1e-3)
 
 
 def test_threshold_accepts_the_share_asked_for():
@@ -100,19 +109,19 @@ def test_auroc_counts_pairs_and_halves_ties():
 
 
 def test_photographs_of_things_and_of_nothing_known():
-    logits = torch.tensor([[[9.0, 0]], [[0, 9]], [[9, 0]], [[1, 0]], [[0, 8]]])
+    photos = Views(torch.tensor([[[9.0, 0]], [[0, 9]], [[9, 0]], [[1, 0]], [[0, 8]]]), [1] * 5)
     labels = torch.tensor([0, 1, 1, -1, -1])  # right, right, wrong; none, none
-    test_logits = torch.tensor([[9.0, 0]] * 19 + [[5.0, 0]])
-    found = measure_photos(logits, labels, test_logits, none_below=4.0)
+    test_logits = torch.tensor([[9.0, 0]] * 19 + [[5.0, 0]])[:, None]
+    found = measure_photos(photos, labels, test_logits, temperature=1.0, none_below=4.0)
     assert (found["known"], found["none"]) == (3, 2)
     assert found["accuracy"] == found["answered_right"] == pytest.approx(2 / 3)
     assert found["none_answered_none"] == 0.5
     assert found["none_accepted_at_95"] == 0.0  # both score below nineteen in twenty
     assert found["none_auroc"] == pytest.approx((19 * 2 + 1) / 40)
     assert found["none_auroc_photos"] == 1.0  # the known ones all score above
-    strict = measure_photos(logits, labels, test_logits, none_below=10.0)
+    strict = measure_photos(photos, labels, test_logits, 1.0, none_below=10.0)
     assert strict["answered_right"] == 0 and strict["none_answered_none"] == 1
-    never = measure_photos(logits, labels, test_logits, none_below=None)
+    never = measure_photos(photos, labels, test_logits, 1.0, none_below=None)
     assert never["none_answered_none"] == 0
 
 
