@@ -83,7 +83,7 @@ def evaluate(args: argparse.Namespace) -> int:
     from cifar_torch.card import write_card
     from cifar_torch.checkpoint import METRICS, changed_folder, write_json
     from cifar_torch.classifier import Classifier
-    from cifar_torch.data import load_cifar10, load_photos, load_test_images
+    from cifar_torch.data import CIFAR10_CLASSES, load_cifar10, load_photos, load_test_images
     from cifar_torch.evaluation import measure, measure_photos
 
     classifier = Classifier.load(args.checkpoint, precision="fp32")  # the same on every machine
@@ -95,8 +95,12 @@ def evaluate(args: argparse.Namespace) -> int:
                 "network may have been trained on among them.",
                 file=sys.stderr,
             )
-    else:
+    elif classifier.class_names == CIFAR10_CLASSES:
         split = load_cifar10(args.data).test
+    else:
+        raise UserError(
+            f"{args.checkpoint} has classes of its own; give their images with --image-folder."
+        )
     logits = classifier.logits(split.images)
     temperature = classifier.temperature
     metrics = measure(logits, split.labels, classifier.class_names, temperature)

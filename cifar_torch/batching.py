@@ -66,14 +66,15 @@ class Batcher:
 
     def _answer(self, model: str | None, jobs: list[Job]) -> None:
         try:
-            classifier = self.classifiers.get(model)
+            name = model or next(iter(self.classifiers.names()), None)
+            classifier = self.classifiers.get(name)
             answers = classifier.classify_views([job.views for job in jobs])
         except Exception as error:  # whatever it is, each request has to hear of it
             for job in jobs:
                 job.future.set_exception(error)
         else:
             for job, answer in zip(jobs, answers, strict=True):
-                job.future.set_result((classifier.checkpoint.title, answer))
+                job.future.set_result((name or "", answer))
 
 
 def _decode(source: ImageSource, name: str | None) -> np.ndarray:

@@ -6,12 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cifar_torch.checkpoint import Checkpoint
+from cifar_torch.checkpoint import CARD, Checkpoint
 from cifar_torch.data import CIFAR10_ORIGIN
 from cifar_torch.evaluation import wilson_interval
 from cifar_torch.recipes import RECIPES, Recipe
 
-CARD = "README.md"
 FIGURES = {
     "curves.png": "accuracy and loss by epoch",
     "confusion.png": "which class is taken for which",
@@ -37,7 +36,8 @@ def model_card(checkpoint: Checkpoint) -> str:
         f"1024/512/{classes}), trained with cifar-torch. It takes a 32x32 RGB picture "
         f"and says which of {classes} classes it shows: {names}.",
         config.get("notes", ""),
-        _results(metrics) if metrics.get("finished") else "This run has not ended yet.",
+        "" if metrics.get("finished", True) else "This run has not ended yet.",
+        _results(metrics) if "accuracy" in metrics else "",
         _photos(metrics["photos"]) if "photos" in metrics else "",
         _training(config, metrics) if "recipe" in config else "",
         _limits(config),

@@ -21,12 +21,17 @@ import cifar_torch
 from cifar_torch.errors import UserError
 from cifar_torch.model import LAST, SETTINGS, CifarNet
 
-WEIGHTS, CONFIG, METRICS, HISTORY = (
+WEIGHTS, CONFIG, METRICS, HISTORY, CARD = (
     "model.safetensors",
     "config.json",
     "metrics.json",
     "history.csv",
+    "README.md",
 )
+STATE = "training_state.safetensors"  # what a resumed run needs; gone once the run has ended
+OURS = {WEIGHTS, CONFIG, METRICS, HISTORY, CARD, STATE} | {
+    f"{figure}.png" for figure in ("curves", "confusion", "reliability")
+}
 
 
 @dataclass
@@ -151,11 +156,12 @@ def save_checkpoint(
     folder: str | Path,
     extras: Callable[[Path], None] = lambda folder: None,
 ) -> None:
-    """Write a checkpoint folder in one step. `extras` writes more files (figures, card) into it."""
+    """Write a checkpoint folder in one step. `extras` writes more files (figures, card) into it.
+    What people have put beside them stays."""
     with replaced_folder(Path(folder)) as new:
         checkpoint.model.save_pretrained(new, config=checkpoint.config)
         (new / WEIGHTS).chmod(0o644)  # safetensors lets only the owner read
-        (new / "README.md").unlink(missing_ok=True)  # the mixin's empty card; ours comes below
+        (new / CARD).unlink(missing_ok=True)  # the mixin's empty card; ours comes below
         write_json(new / METRICS, checkpoint.metrics)
         if checkpoint.history:
             with (new / HISTORY).open("w", newline="") as file:
@@ -163,6 +169,16 @@ def save_checkpoint(
                 writer.writeheader()
                 writer.writerows(checkpoint.history)
         extras(new)
+        for path in Path(folder).glob("*"):
+            if path.name not in OURS:
+                _copy(path, new / path.name)
+
+
+def _copy(path: Path, copy: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.copytree(path, copy, symlinks=True)
+    else:
+        shutil.copy2(path, copy, follow_symlinks=False)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -185,7 +201,7 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
         if folder.exists():
             os.rename(folder, old)
         os.rename(new, folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise UserError(f"cannot write the checkpoint {folder}: {error}.") from error
     finally:
         recover_folder(folder)  # where the second of the two renames failed

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import urllib.error
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
 CIFAR10_ORIGIN = "CIFAR-10 (torchvision)"
-PREPROCESSING = 2  # counts its changes: pictures cached before the last one are read anew
+PREPROCESSING = 3  # counts its changes: pictures cached before the last one are read anew
 HELD_OUT_SHARE = 0.1  # of a folder that has no test/ of its own
 SPLIT_SEED = 20_240_411  # splits are part of the data: the same for every run and every seed
 
@@ -262,14 +263,20 @@ def _list_images(
     for label, name in enumerate(class_names):
         of_class = sorted(
             Path(parent, file).relative_to(folder).as_posix()
-            for parent, _, children in os.walk(folder / name)
-            for file in children
+            for parent, file in _visible_files(folder / name)
             if os.path.splitext(file)[1].lower() in EXTENSIONS
         )
         if not of_class:
             raise UserError(f"the class folder {folder / name} has no images in it.")
         files += [(path, label) for path in of_class]
     return files, class_names
+
+
+def _visible_files(folder: Path) -> Iterator[tuple[str, str]]:
+    """(folder, name) of every file at any depth, but for hidden ones, as thumbnails are."""
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from ((parent, name) for name in files if not name.startswith("."))
 
 
 def _decode(

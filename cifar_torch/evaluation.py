@@ -42,8 +42,8 @@ def log_probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """The temperature at which logits (N, M, classes) give the labels the least cross-entropy.
 
-    The one-parameter calibration of Guo et al. (arXiv 1706.04599). The loss has one minimum in
-    1 / temperature, so a golden-section search finds it.
+    The one-parameter calibration of Guo et al. (arXiv 1706.04599). Of images alone the loss is
+    convex in 1 / temperature, and nearly so with their mirror images: a golden-section search.
     """
     low, high = 0.05, 20.0  # of 1 / temperature
     golden = (math.sqrt(5) - 1) / 2

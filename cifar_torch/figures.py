@@ -24,8 +24,6 @@ WORDS = {
     "loss": "loss",
     "training": "training",
     "validation": "validation",
-    "true_class": "true class",
-    "answer": "answer",
     "confidence": "confidence",
     "share_right": "share of answers that are right",
     "share_of_images": "share of the images",
@@ -76,9 +74,7 @@ def curves(
     return figure
 
 
-def confusion_matrix(
-    counts: Sequence[Sequence[int]], class_names: Sequence[str], words: Words = WORDS
-) -> Figure:
+def confusion_matrix(counts: Sequence[Sequence[int]], class_names: Sequence[str]) -> Figure:
     """How often images of a true class (row) got each answer (column), in per cent of the row."""
     matrix = np.asarray(counts, dtype=float)
     shares = 100 * matrix / matrix.sum(axis=1, keepdims=True).clip(min=1)
@@ -95,7 +91,7 @@ def confusion_matrix(
     ticks = range(len(class_names))
     axes.set_xticks(ticks, class_names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(ticks, class_names)
-    axes.set(xlabel=f"{words['answer']} (%)", ylabel=words["true_class"])
+    axes.set(xlabel="answer (%)", ylabel="true class")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return figure

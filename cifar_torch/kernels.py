@@ -19,7 +19,8 @@ keep_where = torch.ops.aten.threshold_backward.grad_input
 
 def available(x: Tensor) -> bool:
     """Whether these kernels can do the work on `x`; an exported graph needs PyTorch's own."""
-    return x.device.type == "cpu" and x.is_floating_point() and not torch.compiler.is_compiling()
+    fits = x.is_floating_point() and x.element_size() in (2, 4)
+    return fits and x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def as_integers(x: Tensor) -> Tensor:

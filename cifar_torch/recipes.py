@@ -65,7 +65,9 @@ class Recipe:
         0.0, "pictures of none of the classes, made and trained with, a training image; 0: none"
     )
     hold_out: float = _knob(
-        0.0, "share of the training images kept out of training, for validation"
+        0.0,
+        "share of the training images kept out of training, for validation; 100 or more also set "
+        "the temperature and the threshold of «none of these»",
     )
 
     def __post_init__(self) -> None:

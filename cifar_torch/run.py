@@ -11,13 +11,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cifar_torch.checkpoint import STATE
 from cifar_torch.errors import UserError
 from cifar_torch.model import CifarNet
 from cifar_torch.recipes import Recipe
 from cifar_torch.step import FlatNet, make_optimizer
 
-STATE = "training_state.safetensors"  # what a resumed run needs; gone once the run has ended
 AVERAGE_EVERY = 8  # steps: the moving average then costs an eighth of the time, and is as good
+WARM = 80  # steps until then: a short run is averaged at every step
 
 
 class Run:
@@ -88,8 +89,9 @@ class Run:
 
     def update_average(self, decay: float) -> None:
         """Move the average, every AVERAGE_EVERY steps; early on it forgets faster."""
-        if self.average and self.step % AVERAGE_EVERY == 0:
-            keep = min(decay**AVERAGE_EVERY, self.step / (self.step + 9 * AVERAGE_EVERY))
+        every = AVERAGE_EVERY if self.step > WARM else 1
+        if self.average and self.step % every == 0:
+            keep = min(decay**every, self.step / (self.step + 9 * every))
             torch._foreach_lerp_(self.average.vectors, self.weights.vectors, 1 - keep)
 
 

@@ -23,6 +23,7 @@ from cifar_torch import kernels
 from cifar_torch.augmentation import CENTRE, Augmentation
 from cifar_torch.card import write_card
 from cifar_torch.checkpoint import (
+    STATE,
     Checkpoint,
     recover_folder,
     save_checkpoint,
@@ -44,13 +45,14 @@ from cifar_torch.model import CifarNet
 from cifar_torch.outliers import add_outliers
 from cifar_torch.processes import Processes, join_processes
 from cifar_torch.recipes import Recipe
-from cifar_torch.run import STATE, Run
+from cifar_torch.run import Run
 from cifar_torch.step import make_step
 from cifar_torch.teacher import COUNT, Teachers, draw_view
 
 CURVES_EVERY = 10.0  # seconds: drawing takes 0.3 s, an epoch on a GPU takes less than that
 PROGRESS_EVERY = 0.5  # seconds between two calls of on_progress
 AGREE_EVERY = 20  # steps between two looks at whether another process was asked to stop
+MIN_CALIBRATION = 100  # held-out images; fewer tell nothing of confidence
 CHUNK = 8192  # images that a GPU augments at once; launching it for every batch would cost more
 
 
@@ -440,7 +442,7 @@ class Trainer:
             "seconds": sum(row["seconds"] for row in run.history),
         }
         if finished:
-            if recipe.hold_out:
+            if len(data.train) - self.known >= MIN_CALIBRATION:
                 held_out = predict_logits(run.result, self.validation.images, recipe.mirror).cpu()
                 temperature = fit_temperature(held_out, self.validation.labels.cpu())
                 config["temperature"] = temperature

@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("app.py", "cifar_torch", "checkpoints", "requirements.txt")
 WRITTEN = ("README.md", ".gitattributes")
-LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "training_state.safetensors")
+LEFT_OUT = shutil.ignore_patterns(".*", "*.pyi", "__pycache__", "training_state.safetensors")
 
 BODY = """
 # cifar-torch

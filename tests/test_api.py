@@ -160,6 +160,13 @@ def test_models_by_name(url, classifiers):
         assert_answer(reply["answers"][0], classifiers.get(name).classify(picture()))
 
 
+def test_an_answer_says_the_name_by_which_its_model_can_be_asked_for(classifiers, tmp_path):
+    (tmp_path / "in use").symlink_to(classifiers.folder / "other")
+    pixels = np.zeros((1, 32, 32, 3), np.uint8)
+    name, _ = Batcher(Classifiers(tmp_path)).submit(None, pixels).result(10)
+    assert name == "in use"
+
+
 def refusal(response: httpx.Response, status: int) -> dict:
     assert response.status_code == status
     error = response.json()["error"]

@@ -4,6 +4,8 @@ import json
 import math
 import os
 import pickle
+import subprocess
+import sys
 import threading
 import time
 
@@ -18,6 +20,7 @@ from cifar_torch.classifier import Classifier, Classifiers
 from cifar_torch.errors import UserError
 from cifar_torch.images import look
 from cifar_torch.model import CifarNet
+from tests.server import ROOT
 
 NAMES = ["cat", "dog", "frog"]
 
@@ -96,6 +99,24 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path):
     with pytest.raises(UserError, match="No space left"):
         save_checkpoint(make_checkpoint(1.0), tmp_path / "c", disk_full)
     assert load_checkpoint(tmp_path / "c").config["value"] == 0.5
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a limit on the size of files is POSIX's")
+def test_a_full_disk_is_told_in_a_sentence(tmp_path):
+    save_checkpoint(make_checkpoint(0.25), tmp_path / "c")
+    program = (
+        "import resource, signal\n"
+        "from tests.test_checkpoint import *\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "try:\n    save_checkpoint(make_checkpoint(0.5), sys.argv[1])\n"
+        "except UserError as error:\n    print(error)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "c")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.startswith("cannot write the checkpoint"), done.stderr
+    assert load_checkpoint(tmp_path / "c").config["value"] == 0.25
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 

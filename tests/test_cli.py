@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cifar_torch.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from cifar_torch.model import CifarNet
 from tests.pictures import KINDS, draw_thing, write_image_folder
 
 ROOT = Path(__file__).parents[1]
@@ -66,6 +68,21 @@ def test_predict_prints_a_line_and_json(tmp_path):
     row = json.loads(run("predict", "--json", tmp_path / "thing.png").stdout)
     assert len(row["confidences"]) == 10
     assert sum(row["confidences"].values()) == pytest.approx(1, abs=1e-4)
+
+
+def test_own_classes_are_measured_on_their_own_images_and_the_figures_kept(tmp_path):
+    model = CifarNet(num_classes=4)
+    config = {**model.settings(), "class_names": list(KINDS)}
+    own = tmp_path / "own"
+    save_checkpoint(Checkpoint(model, config), own)
+    refused = run("evaluate", own)
+    assert refused.returncode == 2 and "classes of its own" in refused.stderr
+    folder = write_image_folder(tmp_path / "things", 3)
+    environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": ""}
+    done = run("evaluate", own, "--image-folder", folder, "--save", env=environment)
+    assert done.returncode == 0, done.stderr
+    accuracy = load_checkpoint(own).metrics["accuracy"]
+    assert f"accuracy **{accuracy:.2%}**" in (own / "README.md").read_text()
 
 
 def test_evaluate_draws_figures_and_refuses_other_classes(tmp_path):

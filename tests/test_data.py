@@ -136,6 +136,16 @@ def test_unreadable_images_are_skipped_with_a_count_or_named(folder, capsys):
             load_image_folder(folder, strict=True)
 
 
+def test_hidden_files_are_left_out(folder):
+    write_image_folder(folder, 10)
+    picture = next(folder.rglob("*.png"))
+    (picture.parent / ".thumbnails").mkdir()
+    for copy in (picture.parent / ".thumbnails" / "1.png", picture.parent / "._1.png"):
+        copy.write_bytes(picture.read_bytes())
+    loaded = load_image_folder(folder)
+    assert len(loaded.train) + len(loaded.test) == 40
+
+
 def test_empty_class(folder):
     write_image_folder(folder, 3)
     (folder / "nothing").mkdir()

@@ -33,6 +33,7 @@ def test_a_language_model_finds_the_tool_and_gets_an_answer(checkpoints):
             tools, answer = pool.submit(asyncio.run, call_tool(app.url, picture)).result()
     assert [tool.name for tool in tools] == ["classify"]
     assert "which of ten classes a picture shows" in tools[0].description
+    assert "airplane, automobile, bird" in tools[0].description
     assert "none of these" in tools[0].description
     assert "the picture, of any size" in tools[0].inputSchema["properties"]["image"]["description"]
     assert answer["label"] == "cat"

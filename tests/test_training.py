@@ -16,11 +16,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from cifar_torch import training
-from cifar_torch.checkpoint import load_checkpoint
+from cifar_torch.checkpoint import STATE, load_checkpoint
 from cifar_torch.data import load_image_folder
 from cifar_torch.errors import UserError
 from cifar_torch.recipes import get_recipe
-from cifar_torch.run import STATE
 from cifar_torch.training import Stopped, train
 from tests.pictures import KINDS, write_image_folder
 
@@ -199,6 +198,37 @@ def test_held_out_images_set_the_temperature(data, tmp_path):
     checkpoint = train(data, recipe, tmp_path / "out", device="cpu")
     assert checkpoint.config["data"]["held_out_images"] == 108
     assert checkpoint.config["temperature"] != 1.0
+
+
+def test_too_few_held_out_images_set_nothing(data, tmp_path):
+    recipe = get_recipe("report", epochs=1, batch_size=64, hold_out=0.1)
+    checkpoint = train(data, recipe, tmp_path / "out", device="cpu")
+    assert checkpoint.config["data"]["held_out_images"] == 54
+    assert checkpoint.config["temperature"] == 1 and "none_below" not in checkpoint.config
+
+
+def test_a_run_of_a_few_steps_is_not_its_random_start(data, tmp_path):
+    recipe = get_recipe("fast", epochs=1, batch_size=180, lr=0.01)
+    checkpoint = train(data, recipe, tmp_path / "out", device="cpu")  # 3 steps
+    torch.manual_seed(0)
+    begun = training.make_model(data, recipe, None).state_dict()
+    for name, weight in checkpoint.model.state_dict().items():
+        assert not torch.equal(weight, begun[name]), name
+
+
+def test_what_people_put_into_the_folder_stays(data, tmp_path):
+    notes, out = "looks good so far", tmp_path / "out"
+
+    def write_notes(progress):
+        if out.exists() and not (out / "more").exists():
+            (out / "notes.txt").write_text(notes)
+            (out / "more").mkdir()
+            (out / "more" / "notes.txt").write_text(notes)
+        return True
+
+    recipe = get_recipe("report", epochs=3, batch_size=64)
+    train(data, recipe, out, device="cpu", on_progress=write_notes)
+    assert (out / "notes.txt").read_text() == (out / "more" / "notes.txt").read_text() == notes
 
 
 def test_a_finished_run_is_not_overwritten(data, tmp_path):

@@ -41,8 +41,7 @@ def tab(page: Page, gradio_tab: gr.Tab, picture: Picture, batcher: Batcher, mcp:
         return "\n\n".join(words(key, address=address) for key in keys)
 
     async def classify(image: str, model: str = "") -> Answer:
-        """Say which of ten classes a picture shows, or "none of these", with the confidence in
-        each class: airplane, automobile, bird, cat, deer, dog, frog, horse, ship or truck.
+        """The answer for one picture.
 
         Args:
             image: the picture, of any size: JPEG, PNG, WebP, BMP, TIFF, GIF or AVIF
@@ -53,6 +52,11 @@ def tab(page: Page, gradio_tab: gr.Tab, picture: Picture, batcher: Batcher, mcp:
                 raise UserError("Send a picture.")
             return (await batcher.classify(image, model or None))[1]
 
+    names = batcher.classifiers.get().class_names
+    about = (
+        f"Say which of {Words().count(len(names))} classes a picture shows, or '{NONE}', with the "
+        f"confidence in each class: {', '.join(names)}."
+    )
     text = gr.Markdown(elem_id="calls")
     page.opened(gradio_tab).then(calls, page.language, text, **PRIVATE)
     page.language.change(calls, page.language, text, **QUIET)
@@ -63,5 +67,6 @@ def tab(page: Page, gradio_tab: gr.Tab, picture: Picture, batcher: Batcher, mcp:
         [picture, model],
         AnswerLabel(visible=False),
         api_name="classify",
+        api_description=about,
         concurrency_limit=None,  # it only waits for the batcher, which takes all that have come
     )

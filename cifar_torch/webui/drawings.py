@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from cifar_torch.explain import Convolution
-from cifar_torch.webui.pictures import colours, data_uri, drawings, img
+from cifar_torch.webui.pictures import charts, colours, data_uri, img
 from cifar_torch.webui.words import Words
 
 STRIP_WIDTH = 64  # units in a row of the drawing of a flat layer
@@ -80,7 +80,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], words: Words) -> str
     from cifar_torch import figures  # here: matplotlib would double the time to start
 
     said = words.section("figure")
-    return drawings(
+    return charts(
         {
             words("results.curve_alt", quantity=said[quantity]): figures.curves(
                 history, said, [quantity]
@@ -95,7 +95,7 @@ def reliability_diagrams(metrics: Mapping[str, Any], words: Words) -> str:
     from cifar_torch import figures  # here: as above
 
     said, alt = words.section("figure"), words("results.reliability_alt")
-    return drawings(
+    return charts(
         {
             f"{alt} ({title})" if title else alt: figures.reliability({title: bins}, said)
             for title, bins in figures.before_and_after(metrics, said).items()

@@ -23,7 +23,7 @@ from cifar_torch.explain import (
 from cifar_torch.summary import LayerRow
 from cifar_torch.webui import drawings
 from cifar_torch.webui.classify import TILE_CLICK, shipped
-from cifar_torch.webui.page import QUIET, Page, get_classifier, told
+from cifar_torch.webui.page import LATEST, Page, get_classifier, told
 from cifar_torch.webui.pictures import colours, img, overlay
 from cifar_torch.webui.upload import Picture
 from cifar_torch.webui.words import Words, label
@@ -85,17 +85,17 @@ def tab(page: Page, gradio_tab: gr.Tab, picture: Picture) -> None:
         [*looked_at, wanted, *place],
         [wanted, cam, layer, detail, steps, row, column],
     )
-    picture.change(lambda: (None, None), None, [wanted, channel], **QUIET)
-    wanted.input(functools.partial(_show_cam, page), [*looked_at, wanted], [wanted, cam], **QUIET)
-    layer.input(lambda: None, None, channel, **QUIET).then(
+    picture.change(lambda: (None, None), None, [wanted, channel], **LATEST)
+    wanted.input(functools.partial(_show_cam, page), [*looked_at, wanted], [wanted, cam], **LATEST)
+    layer.input(lambda: None, None, channel, **LATEST).then(
         functools.partial(_show_layer, page),
         [*looked_at, *place],
         [detail, steps, row, column],
-        **QUIET,
+        **LATEST,
     )
-    detail.click(_chosen_channel, None, channel, **QUIET).then(*shown_steps, **QUIET)
-    steps.click(_chosen_place, None, [row, column], **QUIET).then(*shown_steps, **QUIET)
-    gr.on([row.input, column.input], *shown_steps, trigger_mode="always_last", **QUIET)
+    detail.click(_chosen_channel, None, channel, **LATEST).then(*shown_steps, **LATEST)
+    steps.click(_chosen_place, None, [row, column], **LATEST).then(*shown_steps, **LATEST)
+    gr.on([row.input, column.input], *shown_steps, **LATEST)
 
 
 def _chosen_channel(click: gr.EventData) -> int:

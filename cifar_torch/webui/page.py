@@ -15,6 +15,8 @@ from cifar_torch.webui.words import LANGUAGES, Words, label
 # Options of the page's own events; what programs may call is in code.py.
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 QUIET: dict[str, Any] = PRIVATE | {"show_progress": "hidden"}
+# Gradio would drop a click that comes while the one before is being answered.
+LATEST: dict[str, Any] = QUIET | {"trigger_mode": "always_last"}
 
 # Gradio follows the browser's language, but knows neither Vietnamese nor a switch. Its own settings
 # page changes the language with changeLocale; this calls the same function. Tabs that were never
@@ -87,7 +89,7 @@ class Page:
 
     def opened(self, tab: gr.Tab) -> gr.events.Dependency:
         """The event that the visitor has opened the tab."""
-        return tab.select(lambda: tab.id, outputs=self.open_tab, queue=False, **PRIVATE)
+        return tab.select(lambda: tab.id, None, self.open_tab, queue=False, **LATEST)
 
     def on_view(
         self,
@@ -103,7 +105,7 @@ class Page:
             return show(*values) if open_tab == tab.id else gr.skip()
 
         # One at a time, so that what was computed earlier never arrives later.
-        one_by_one = PRIVATE | {"concurrency_id": tab.id}
+        one_by_one = PRIVATE | {"concurrency_id": tab.id, "trigger_mode": "always_last"}
         self.opened(tab).then(show, inputs, outputs, **one_by_one)
         gr.on(
             [self.model.change, self.language.change],
@@ -111,7 +113,6 @@ class Page:
             [self.open_tab, *inputs],
             outputs,
             **one_by_one,
-            trigger_mode="always_last",
         )
 
 

@@ -50,7 +50,7 @@ def img(picture: np.ndarray | Image.Image, alt: str, css: str = "pixels") -> str
     return f'<img class="{css}" alt="{escape(alt, quote=True)}" src="{data_uri(picture)}">'
 
 
-def drawings(figures: Mapping[str, "Figure"]) -> str:
+def charts(figures: Mapping[str, "Figure"]) -> str:
     """The figures, by what they show in words, side by side where there is room."""
     return f'<div class="figures">{"".join(map(_drawing, figures.values(), figures))}</div>'
 

@@ -37,8 +37,9 @@ def tab(page: Page, gradio_tab: gr.Tab) -> None:
     if has_test_images():
         find = gr.Button(label("results.find"), elem_id="find-mistakes")
         gallery = gr.HTML(elem_id="mistakes")
-        find.click(functools.partial(_mistakes, page), inputs, gallery, **PRIVATE)
-        gr.on([page.model.change, page.language.change], lambda: "", None, gallery, **PRIVATE)
+        in_turn = PRIVATE | {"concurrency_id": "mistakes"}  # a search that is late is cleared too
+        find.click(functools.partial(_mistakes, page), inputs, gallery, **in_turn)
+        gr.on([page.model.change, page.language.change], lambda: "", None, gallery, **in_turn)
 
 
 def _report(page: Page, model: str, language: str) -> str:

@@ -111,8 +111,7 @@ class Runner:
         from cifar_torch.training import Stopped, train  # here: it draws, and matplotlib is slow
 
         kernels.prepare()
-        serving = torch.get_num_threads()
-        torch.set_num_threads(os.cpu_count() or 1)
+        _compute_with(os.cpu_count() or 1)
         try:
             data = load()
             if not self._stop.is_set():
@@ -130,12 +129,20 @@ class Runner:
         except Exception as error:
             self.status = replace(self.status, phase="failed", error=UserError(repr(error)))
             raise
-        finally:
-            torch.set_num_threads(serving)
 
     def _note(self, progress: "Progress") -> bool:
         self.status = replace(self.status, phase="training", progress=progress)
         return not self._stop.is_set()
+
+
+def _compute_with(threads: int) -> None:
+    """Let the calling thread compute with so many. PyTorch would make this the number of every
+    thread that computes first from now on, too; another one sets that back."""
+    others = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    back = threading.Thread(target=torch.set_num_threads, args=(others,))
+    back.start()
+    back.join()
 
 
 def _last(trained: Checkpoint | None, progress: "Progress | None") -> "Progress | None":

@@ -28,6 +28,22 @@ def test_a_visitor_follows_the_picture_through_the_network(visit):
 
 
 @browser_test
+def test_the_last_of_quick_clicks_counts(visit):
+    page = visit()
+    open_tab(page, "inside")
+    page.locator("#steps .place").first.wait_for()
+    layers = page.locator("#layers label")
+    for pause, last in ((40, 8), (60, 2), (80, 10), (100, 4), (120, 6)):
+        for i in (0, 3, 16, last):
+            layers.nth(i).click()
+            page.wait_for_timeout(pause)
+        name = layers.nth(last).inner_text().split()[0]
+        page.locator("#layer h3", has_text=f"{name}:").wait_for()
+        page.wait_for_timeout(500)  # nothing that was late replaces it
+        assert page.locator("#layer h3").inner_text().startswith(f"{name}:")
+
+
+@browser_test
 def test_the_arithmetic_follows_a_click_into_the_picture(visit):
     page = visit()
     choose_example(page, "truck")

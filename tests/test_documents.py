@@ -1,0 +1,42 @@
+"""What the documents say of the shipped checkpoints is what was measured."""
+
+import json
+
+import pytest
+
+from cifar_torch.checkpoint import list_checkpoints
+from cifar_torch.webui.words import Words
+from tests.server import ROOT
+
+READMES = {"en": "README.md", "vi": "README.vi.md"}
+
+
+@pytest.mark.parametrize("folder", list_checkpoints(ROOT / "checkpoints"), ids=lambda f: f.name)
+@pytest.mark.parametrize("language", READMES)
+def test_the_readme_tells_the_measured_accuracy(folder, language):
+    metrics, words = json.loads((folder / "metrics.json").read_text()), Words(language)
+    rows = (ROOT / READMES[language]).read_text("utf-8").splitlines()
+    (row,) = [row for row in rows if row.startswith(f"| [checkpoints/{folder.name}]")]
+    assert f"**{words.percent(metrics['accuracy'], 2)}**" in row
+    for end in metrics["accuracy_ci95"]:
+        assert words.number(100 * end, 2) in row
+
+
+@pytest.mark.parametrize("language", READMES)
+def test_the_readme_tells_how_honest_best_is(language):
+    metrics = json.loads((ROOT / "checkpoints" / "best" / "metrics.json").read_text())
+    text, words = (ROOT / READMES[language]).read_text("utf-8"), Words(language)
+    for error in (metrics["ece"], metrics["uncalibrated"]["ece"]):
+        assert words.percent(error) in text
+    for figure in ("accuracy", "answered_right", "none_answered_none"):
+        assert words.percent(metrics["photos"][figure], 0) in text
+    for figure in ("none_auroc", "none_auroc_photos"):
+        assert words.number(metrics["photos"][figure], 3) in text
+
+
+@pytest.mark.parametrize("folder", list_checkpoints(ROOT / "checkpoints"), ids=lambda f: f.name)
+def test_the_card_tells_what_was_measured(folder):
+    metrics = json.loads((folder / "metrics.json").read_text())
+    card = (folder / "README.md").read_text("utf-8")
+    assert f"accuracy **{metrics['accuracy']:.2%}**" in card
+    assert f"calibration error (ECE, 15 bins) {metrics['ece']:.1%}" in card
