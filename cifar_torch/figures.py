@@ -16,6 +16,7 @@ from cifar_torch.errors import UserError
 
 BLUE, GREY = "#2563a8", "#8a8f98"
 QUANTITIES = ("accuracy", "loss")
+BELOW = (0.45, -0.14)  # the axes' label
 
 WORDS = {
     "decimal_point": ".",
@@ -118,7 +119,7 @@ def reliability(
         axes.set(xlabel=words["confidence"], ylabel=words["share_right"])
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axes.legend(frameon=False, fontsize=9, loc="upper left")
+        axes.legend(frameon=False, fontsize=9, ncols=2, loc="upper center", bbox_to_anchor=BELOW)
         _quiet(axes)
     return figure
 
