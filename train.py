@@ -120,12 +120,13 @@ def main(argv: list[str] | None = None) -> int:
         if os.environ.get("RANK", "0") == "0":
             print(f"{stopped} Go on with:\n  python train.py {again}", file=sys.stderr)
         return 130
-    except KeyboardInterrupt:
-        return 130
     if checkpoint:
         print(f"Saved in {out}.\nAccuracy: {checkpoint.metrics['accuracy']:.2%}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # while it starts
+        sys.exit(130)

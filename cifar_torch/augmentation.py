@@ -66,15 +66,16 @@ def _factor(draws: Tensor, most: float) -> Tensor:
 def crop(images: Tensor, padding: int, shift: Tensor) -> Tensor:
     """Images with `padding` mirrored pixels around, cut at `shift` (N, 2) in [0, 2 padding]."""
     height, width = images.shape[2:]
-    padded = images[:, :, _mirrored(height, padding)][..., _mirrored(width, padding)]
+    rows, columns = (_mirrored(side, padding, images.device) for side in (height, width))
+    padded = images[:, :, rows][..., columns]
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # every possible crop; a view
     batch = torch.arange(len(images), device=images.device)
     return windows[batch, :, shift[:, 0], shift[:, 1]]
 
 
-def _mirrored(length: int, padding: int) -> Tensor:
+def _mirrored(length: int, padding: int, device: torch.device) -> Tensor:
     """The positions 0..length-1 with `padding` more on both sides, reflected at the ends."""
-    position = torch.arange(-padding, length + padding).abs()
+    position = torch.arange(-padding, length + padding, device=device).abs()
     return length - 1 - (length - 1 - position).abs()
 
 

@@ -66,7 +66,7 @@ def _training(config: dict[str, Any], metrics: dict[str, Any]) -> str:
         f"- Command: `{_command(config, recipe)}`.\n"
         + (f"- It began with the weights of the checkpoint `{began}`.\n" if began else "")
         + f"- Recipe: {knobs}.\n"
-        f"- {config['precision']} on {config['hardware']}; {metrics['epochs']} epochs in "
+        f"- {config['precision']} on {config['hardware']}; {_epochs(metrics['epochs'])} in "
         f"{metrics['seconds']:,.0f} s; PyTorch {config['versions']['torch']}."
     )
 
@@ -127,7 +127,7 @@ def _front_matter(config: dict[str, Any], metrics: dict[str, Any]) -> str:
 def _results(metrics: dict[str, Any]) -> str:
     low, high = metrics["accuracy_ci95"]
     rows = "\n".join(
-        f"| {name} | {share:.1%} | {_interval(wilson_interval(row[i], sum(row)))} |"
+        f"| {_cell(name)} | {share:.1%} | {_interval(wilson_interval(row[i], sum(row)))} |"
         for i, ((name, share), row) in enumerate(
             zip(metrics["by_class"].items(), metrics["confusion"], strict=True)
         )
@@ -184,6 +184,14 @@ def _photos(photos: dict[str, Any]) -> str:
     return f"{table}\n\nAUROC of the unknown things {', '.join(told)}."
 
 
+def _cell(name: str) -> str:
+    return name.replace("|", "&#124;")  # which would end the cell of a table
+
+
+def _epochs(count: int) -> str:
+    return "1 epoch" if count == 1 else f"{count} epochs"
+
+
 def _confusions(metrics: dict[str, Any], most: int = 3) -> str:
     names, matrix = list(metrics["by_class"]), metrics["confusion"]
     mistakes = sorted(
@@ -195,5 +203,5 @@ def _confusions(metrics: dict[str, Any], most: int = 3) -> str:
         ),
         reverse=True,
     )
-    told = "; ".join(f"{share:.0%} of {a} taken for {b}" for share, a, b in mistakes[:most])
-    return f"Most often confused: {told}."
+    told = [f"{share:.0%} of {a} taken for {b}" for share, a, b in mistakes[:most] if share]
+    return f"Most often confused: {'; '.join(told) or 'nothing'}."

@@ -3,6 +3,7 @@
 import csv
 import glob
 import json
+import math
 import os
 import platform
 import shutil
@@ -105,8 +106,7 @@ def _read(folder: Path) -> Checkpoint:
     try:
         model = CifarNet(**{name: config[name] for name in SETTINGS if name in config})
         config.setdefault("class_names", [f"class {i}" for i in range(model.num_classes)])
-        if len(config["class_names"]) != model.num_classes:
-            raise ValueError("class_names and num_classes differ")
+        _check(config, model)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{folder / CONFIG} does not describe a CifarNet: {error}.") from error
     try:
@@ -120,8 +120,23 @@ def _read(folder: Path) -> Checkpoint:
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise UserError(f"{folder / WEIGHTS} holds another network: {reason}") from error
+    if not all(weight.isfinite().all() for weight in weights.values()):
+        raise UserError(f"{folder / WEIGHTS} holds weights that are no numbers.")
     history = _read_history(folder / HISTORY)
     return Checkpoint(model.eval(), config, read_metrics(folder), history, folder)
+
+
+def _check(config: dict[str, Any], model: CifarNet) -> None:
+    """Raises ValueError, TypeError: something in the config cannot be worked with."""
+    names, none_below = config["class_names"], config.get("none_below")
+    if not isinstance(names, list) or len({str(name) for name in names}) != model.num_classes:
+        raise ValueError("class_names and num_classes differ")
+    if not 0 < config.get("temperature", 1.0) < math.inf:
+        raise ValueError("temperature is not a number above 0")
+    if none_below is not None and math.isnan(none_below):
+        raise ValueError("none_below is not a number")
+    if min(model.std) <= 0:
+        raise ValueError("std is not above 0")
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ CIFAR10_CLASSES = (
 )  # fmt: skip
 CIFAR10_ORIGIN = "CIFAR-10 (torchvision)"
 PREPROCESSING = 3  # counts its changes: pictures cached before the last one are read anew
+SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation"}
 HELD_OUT_SHARE = 0.1  # of a folder that has no test/ of its own
 SPLIT_SEED = 20_240_411  # splits are part of the data: the same for every run and every seed
 
@@ -153,6 +154,11 @@ def load_image_folder(folder: str | Path, strict: bool = False, cache: Path | No
         skipped += more
     else:
         everything, names, skipped = _load_split(folder, strict, cache)
+        if {name.lower() for name in names} <= SPLIT_NAMES:
+            raise UserError(
+                f"the folders of {folder} are called {', '.join(names)}; for their classes to be "
+                "found, call them train and test."
+            )
         in_test = _held_out(everything)
         train, test = everything[~in_test], everything[in_test]
         if not len(test):

@@ -139,6 +139,8 @@ def before_and_after(
 
 def save_figure(figure: Figure, path: str | Path) -> None:
     """Write a figure; the ending of `path` says in which format. Raises UserError."""
+    if Path(path).is_dir():
+        raise UserError(f"{path} is a folder; name the figure's file in it, as in samples.png.")
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=120, facecolor="white")

@@ -86,11 +86,6 @@ class Processes:
                 raise failure
         return load() if loaded is None else loaded
 
-    def wait(self) -> None:
-        """Until all processes are here."""
-        if self.count > 1:
-            dist.barrier()
-
 
 @contextmanager
 def join_processes(device: str = "auto") -> Iterator[Processes]:

@@ -73,7 +73,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for ok, what in (
             (self.epochs >= 1, "epochs must be at least 1"),
-            (self.batch_size >= 1, "batch_size must be at least 1"),
+            (1 <= self.batch_size <= 2**31, "batch_size must be at least 1, at most 2^31"),
             (0 < self.lr < math.inf, "lr must be a number above 0"),
             (self.momentum > 0 or not self.nesterov, "nesterov needs a momentum above 0"),
             (0 <= self.momentum < 1, "momentum must be in [0, 1)"),
@@ -86,7 +86,7 @@ class Recipe:
             (0 <= self.zoom < 1, "zoom must be in [0, 1)"),
             (0 <= self.colour <= 1, "colour must be in [0, 1]"),
             (0 <= self.cutout <= 32, "cutout must be in [0, 32]"),
-            (self.weight_decay >= 0, "weight_decay must not be negative"),
+            (0 <= self.weight_decay < math.inf, "weight_decay must be a number from 0 up"),
             (self.max_norm >= 0, "max_norm must not be negative"),
             (self.teacher >= 0, "teacher must not be negative"),
             (0 <= self.outliers <= 1, "outliers must be in [0, 1]"),

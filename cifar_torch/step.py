@@ -93,13 +93,13 @@ def make_step(
     device, model = processes.device, weights.network
     worker = weights if dtype == torch.float32 else FlatNet(model.in_precision(dtype))
     worker.network.train()
-    network: nn.Module = worker.network
+    layers: nn.Module = worker.network.layers
     if processes.count > 1:
-        network = DistributedDataParallel(network, broadcast_buffers=False)
+        layers = DistributedDataParallel(layers)  # without the buffers, which never change
     gradients = weights.views([_gradient(vector) for vector in weights.vectors])
 
     def eager_update(images: Tensor, targets: Tensor, labels: Tensor, global_count: int) -> Tensor:
-        logits = network(images).float()
+        logits = layers(worker.network.normalise(images).to(dtype)).float()
         loss = F.cross_entropy(
             logits, targets, label_smoothing=recipe.label_smoothing, reduction="sum"
         )
@@ -128,7 +128,8 @@ def make_step(
         lr: float,
         seeds: tuple[int, ...],
     ) -> Tensor:
-        worker.network.seed_dropout(*seeds)
+        if device.type == "cpu":
+            worker.network.seed_dropout(*seeds)
         for group in optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(lr)

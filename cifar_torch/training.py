@@ -53,6 +53,10 @@ CURVES_EVERY = 10.0  # seconds: drawing takes 0.3 s, an epoch on a GPU takes les
 PROGRESS_EVERY = 0.5  # seconds between two calls of on_progress
 AGREE_EVERY = 20  # steps between two looks at whether another process was asked to stop
 MIN_CALIBRATION = 100  # held-out images; fewer tell nothing of confidence
+NOTHING_LEARNED = (
+    "It knows no more than somebody who guesses. With few images more --epochs help, a lower --lr, "
+    "or the weights of a network that knows something: --start-from checkpoints/best."
+)
 CHUNK = 8192  # images that a GPU augments at once; launching it for every batch would cost more
 
 
@@ -163,7 +167,8 @@ class Trainer:
         self.last_curves = 0.0
         if self.device.type == "cpu":
             kernels.prepare()
-        self.dtype, why = choose_precision(precision, self.device)
+        # The first one's, as machines may differ.
+        self.dtype, why = processes.from_first(lambda: choose_precision(precision, self.device))
         self.precision = PRECISION_NAMES[self.dtype]
         self.say(f"Training on {self.device} in {self.precision} ({why}).")
         training, validation = data.train, data.test
@@ -201,6 +206,8 @@ class Trainer:
             self.run.seconds = 0.0
             self.run.sums.zero_()
             checkpoint = self.save(finished=epoch + 1 == self.recipe.epochs)
+        if self.run.history[-1]["val_loss"] > math.log(len(self.data.class_names)):
+            self.say(NOTHING_LEARNED)
         return checkpoint
 
     def prepare(self, interrupted: Callable[[], bool] = lambda: False) -> None:
@@ -323,12 +330,14 @@ class Trainer:
         """The line of history.csv for the epoch that has just ended."""
         run, count = self.run, len(self.training)
         loss, hits = run.sums.tolist()
-        if not math.isfinite(loss):
+        val_loss, val_accuracy = self.validate(self.validation)
+        # Looked at themselves: ReLU on a CPU takes a negative NaN for 0.
+        finite = all(vector.isfinite().all() for vector in run.weights.vectors)
+        if not (finite and math.isfinite(loss + val_loss)):
             raise UserError(
                 f"the loss is no longer a number in epoch {epoch + 1}: the learning rate is too "
                 f"high. Try a tenth of it, {self.recipe.lr / 10:g}."
             )
-        val_loss, val_accuracy = self.validate(self.validation)
         return {
             "epoch": epoch + 1,
             "accuracy": hits / self.known,
@@ -356,14 +365,17 @@ class Trainer:
 
     def save(self, finished: bool) -> Checkpoint | None:
         """Write the checkpoint folder, with what a resumed run needs while there is one."""
-        checkpoint = None
-        if self.processes.first:
+        written: list[Checkpoint] = []
+
+        def write() -> None:
             checkpoint = self.checkpoint(finished)
             save_checkpoint(
                 checkpoint, self.out, lambda folder: self.save_extras(folder, checkpoint)
             )
-        self.processes.wait()
-        return checkpoint
+            written.append(checkpoint)
+
+        self.processes.from_first(write)
+        return written[0] if written else None
 
     def save_extras(self, folder: Path, checkpoint: Checkpoint) -> None:
         run, finished = self.run, checkpoint.metrics["finished"]

@@ -5,6 +5,7 @@ replaces what it wrote and leaves the rest, .git for one, alone.
 """
 
 import argparse
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -74,7 +75,7 @@ def main() -> None:
         make_space(folder)
     except (OSError, ValueError) as error:
         sys.exit(f"Cannot write the Space: {error}.")
-    print(f"Wrote {folder}. To publish it: cd {folder} && gradio deploy")
+    print(f"Wrote {folder}. To publish it: cd {shlex.quote(str(folder))} && gradio deploy")
 
 
 if __name__ == "__main__":

@@ -175,6 +175,13 @@ def change_config(**changes):
         (change_config(num_classes=4), "class_names and num_classes differ"),
         (change_config(num_classes=4, class_names=list("abcd")), "holds another network"),
         (change_config(num_classes="x"), "does not describe a CifarNet"),
+        (change_config(class_names="abc"), "class_names and num_classes differ"),
+        (change_config(class_names=["a", "a", "b"]), "class_names and num_classes differ"),
+        (change_config(temperature=0), "temperature is not a number above 0"),
+        (change_config(temperature="x"), "does not describe a CifarNet"),
+        (change_config(none_below="x"), "does not describe a CifarNet"),
+        (change_config(std=[0, 0, 0]), "std is not above 0"),
+        (lambda f: save_checkpoint(make_checkpoint(math.nan), f), "weights that are no numbers"),
     ],
 )
 def test_damage_is_named(tmp_path, damage, message):

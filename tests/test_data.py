@@ -146,6 +146,13 @@ def test_hidden_files_are_left_out(folder):
     assert len(loaded.train) + len(loaded.test) == 40
 
 
+def test_splits_of_other_names_are_not_taken_for_classes(folder):
+    for split in ("Train", "Test"):
+        write_image_folder(folder / split, 3)
+    with pytest.raises(UserError, match="call them train and test"):
+        load_image_folder(folder)
+
+
 def test_empty_class(folder):
     write_image_folder(folder, 3)
     (folder / "nothing").mkdir()

@@ -349,6 +349,18 @@ def test_a_run_whose_loss_is_no_number_ends_with_a_sentence(data, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_run_whose_weights_are_no_numbers_is_not_saved(data, tmp_path):
+    recipe = get_recipe("report", epochs=1, batch_size=540, lr=1e38)  # one step: a finite loss
+    with pytest.raises(UserError, match="no longer a number in epoch 1"):
+        train(data, recipe, tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_learned_nothing_says_so(data, tmp_path, capsys):
+    train(data, get_recipe("report", epochs=1, lr=1e-9), tmp_path / "out", device="cpu")
+    assert training.NOTHING_LEARNED in capsys.readouterr().out
+
+
 def test_time_stands_in_the_history(data, tmp_path):
     started = time.perf_counter()
     checkpoint = train(
