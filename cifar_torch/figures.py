@@ -4,6 +4,7 @@ Class names and `words` may be in any language; the words are English unless oth
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +65,8 @@ def curves(
             axes.plot(epochs, values, color=colour, label=words[name], marker=".", markersize=5)
         axes.set(xlabel=words["epoch"], ylabel=words[key])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        if key == "accuracy":
-            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        else:
-            axes.yaxis.set_major_formatter(
-                lambda value, _: f"{value:g}".replace(".", words["decimal_point"])
-            )
+        scale, unit = (100, "%") if key == "accuracy" else (1, "")
+        axes.yaxis.set_major_formatter(partial(_number, scale, unit, words["decimal_point"]))
         axes.legend(frameon=False)
         _quiet(axes)
     return figure
@@ -146,6 +143,11 @@ def save_figure(figure: Figure, path: str | Path) -> None:
         figure.savefig(path, dpi=120, facecolor="white")
     except (OSError, ValueError) as error:
         raise UserError(f"cannot write the figure {path}: {error}.") from error
+
+
+def _number(scale: float, unit: str, point: str, value: float, position: int) -> str:
+    """The label of an axis at `value`."""
+    return f"{scale * value:.4g}{unit}".replace(".", point)
 
 
 def _quiet(axes: Axes) -> None:

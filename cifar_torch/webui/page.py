@@ -161,9 +161,7 @@ def told(words: Words) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise gr.Error(
-            explained(error, words), title=words("error.title"), print_exception=False
-        ) from error
+        raise gr.Error(explained(error, words), print_exception=False) from error
 
 
 def explained(error: UserError, words: Words) -> str:

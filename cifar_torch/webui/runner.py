@@ -43,7 +43,8 @@ Phase = Literal["idle", "reading", "training", "done", "stopped", "failed"]
 
 
 class TrainingError(UserError):
-    """A run that cannot start. `reason` is one of "name", "taken", "busy", "zip" or "zip_large"."""
+    """A run that cannot start. `reason` is one of "name", "taken", "busy", "zip", "zip_large" or
+    "zip_flat"."""
 
     def __init__(self, reason: str, message: str):
         super().__init__(message)
@@ -169,7 +170,7 @@ def load_zip(file: Path) -> Data:
 
 def unpack_images(file: Path, folder: Path) -> Path:
     """Unpack the images of a zip, and nothing else, into `folder`; returns the folder of the
-    classes in it. Raises TrainingError: not a zip, or too large."""
+    classes in it. Raises TrainingError: not a zip, too large, or without a folder a class."""
     try:
         with zipfile.ZipFile(file) as archive:
             entries = [entry for entry in archive.infolist() if _is_image(entry)]
@@ -186,6 +187,8 @@ def unpack_images(file: Path, folder: Path) -> Path:
         raise UserError(f"the zip cannot be unpacked: {error.strerror or error}.") from error
     while len(inner := _folders(folder)) == 1 and _folders(inner[0]):
         folder = inner[0]  # a zip of a folder: its classes are one level down
+    if len(inner) < 2:
+        raise TrainingError("zip_flat", "the zip needs two folders or more, one for each class.")
     return folder
 
 

@@ -148,9 +148,16 @@ def test_a_zip_is_called_by_its_name_and_its_errors_say_nothing_of_this_machine(
         for file in (tmp_path / "things").rglob("*.png")
     }
     assert load_zip(write_zip(tmp_path / "my.zip", entries)).origin == "images of my.zip"
-    one_class = {name: content for name, content in entries.items() if "/ring/" in name}
-    with pytest.raises(UserError, match=r"^my.zip has one class only \(ring\)"):
-        load_zip(write_zip(tmp_path / "my.zip", one_class))
+    one_each = {name: content for name, content in entries.items() if name.endswith("/000.png")}
+    with pytest.raises(UserError, match=r"^my.zip has one image of each class"):
+        load_zip(write_zip(tmp_path / "my.zip", one_each))
+
+
+@pytest.mark.parametrize("name", ["1.png", "a/1.png", "my set/a/1.png"])
+def test_a_zip_without_a_folder_for_each_class_is_refused(tmp_path, name):
+    with pytest.raises(TrainingError) as found:
+        load_zip(write_zip(tmp_path / "flat.zip", {name: b"1"}))
+    assert found.value.reason == "zip_flat"
 
 
 def wait_until(true: Callable[[], bool]) -> None:
