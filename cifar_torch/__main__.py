@@ -1,4 +1,4 @@
-"""`python -m cifar_torch predict | evaluate | summary | samples`."""
+"""`python -m cifar_torch predict | evaluate | export | import-keras | summary | samples`."""
 
 import argparse
 import json
@@ -37,6 +37,22 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--save", action="store_true", help="keep figures and metrics in the checkpoint")
     c.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     c.set_defaults(run=evaluate)
+
+    c = commands.add_parser("export", help="write a checkpoint as an ONNX file")
+    c.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="checkpoint folder")
+    c.add_argument("--out", type=Path, help="the file to write (default: NAME.onnx)")
+    c.set_defaults(run=export)
+
+    c = commands.add_parser("import-keras", help="make a checkpoint of a Keras model")
+    c.add_argument("model", type=Path, metavar="MODEL", help="its file, .keras or .h5")
+    c.add_argument("--out", type=Path, help="checkpoint folder to write (default: runs/NAME)")
+    c.add_argument(
+        "--class-names",
+        nargs="+",
+        metavar="CLASS",
+        help="in the order of its outputs (default: CIFAR-10's)",
+    )
+    c.set_defaults(run=import_keras)
 
     c = commands.add_parser("summary", help="print the layers, as the report's figure 16")
     c.add_argument("--num-classes", type=int, default=10, help="default: %(default)s")
@@ -180,6 +196,35 @@ def describe_photos(photos: dict[str, Any]) -> str:
             "accepted when 95% of the test images are"
         )
     return "\n".join(lines)
+
+
+def export(args: argparse.Namespace) -> int:
+    from cifar_torch.checkpoint import load_checkpoint
+    from cifar_torch.export import export_onnx
+
+    checkpoint = load_checkpoint(args.checkpoint)
+    out = args.out or Path(f"{checkpoint.title}.onnx")
+    export_onnx(checkpoint, out)
+    print(
+        f"Saved: {out} ({out.stat().st_size / 1e6:.1f} MB)\n"
+        "  takes images (N, 3, 32, 32), uint8 RGB\n"
+        f"  gives probabilities (N, {len(checkpoint.class_names)}), familiarity (N) and none (N), "
+        "true for «none of these»"
+    )
+    return 0
+
+
+def import_keras(args: argparse.Namespace) -> int:
+    from cifar_torch import keras_import
+    from cifar_torch.card import write_card
+    from cifar_torch.checkpoint import check_destination, save_checkpoint
+
+    out = args.out or Path("runs") / args.model.stem
+    check_destination(out)
+    checkpoint = keras_import.import_keras(args.model, args.class_names)
+    save_checkpoint(checkpoint, out, lambda folder: write_card(checkpoint, folder))
+    print(f"Saved in {out}. Its answers are those of {args.model}.")
+    return 0
 
 
 def summary(args: argparse.Namespace) -> int:

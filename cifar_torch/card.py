@@ -33,13 +33,13 @@ def model_card(checkpoint: Checkpoint) -> str:
         _front_matter(config, metrics),
         f"# {_name(config)}",
         f"The small convolutional network of a Keras tutorial (Conv-Dropout-Conv-Pool x3, dense "
-        f"1024/512/{classes}), trained with cifar-torch. It takes a 32x32 RGB picture "
+        f"1024/512/{classes}), {_maker(config)}. It takes a 32x32 RGB picture "
         f"and says which of {classes} classes it shows: {names}.",
         config.get("notes", ""),
         "" if metrics.get("finished", True) else "This run has not ended yet.",
         _results(metrics) if "accuracy" in metrics else "",
         _photos(metrics["photos"]) if "photos" in metrics else "",
-        _training(config, metrics) if "recipe" in config else "",
+        _training(config, metrics) if {"recipe", "data", "versions"} <= config.keys() else "",
         _limits(config),
         "## Use\n\n```python\nfrom cifar_torch.classifier import Classifier\n\n"
         'print(Classifier.load("this folder").classify("photo.jpg"))\n```',
@@ -49,6 +49,12 @@ def model_card(checkpoint: Checkpoint) -> str:
 
 def _name(config: dict[str, Any]) -> str:
     return f"CifarNet, recipe {config['recipe']['name']}" if "recipe" in config else "CifarNet"
+
+
+def _maker(config: dict[str, Any]) -> str:
+    if "imported_from" in config:
+        return f"trained with Keras: its weights come from `{config['imported_from']}`"
+    return "trained with cifar-torch"
 
 
 def _origin(config: dict[str, Any]) -> str:

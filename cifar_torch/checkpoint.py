@@ -200,6 +200,30 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
+def check_destination(out: Path, going_on: bool = False) -> None:
+    """Raises UserError where the checkpoint `out` cannot be written, or would replace anything but
+    the unfinished run that is going on."""
+    recover_folder(out)
+    free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    if (out / STATE).exists():
+        if not going_on:
+            raise UserError(
+                f"{out} holds an unfinished run; --resume goes on with it, or choose another --out."
+            )
+    elif not free:
+        raise UserError(
+            f"{out} holds a finished run or other files; choose a new folder with --out."
+        )
+    if os.path.ismount(out):
+        raise UserError(f"{out} is a mount point; choose a new folder in it with --out.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {out.parent}: {error.strerror}.") from error
+    if not os.access(out.parent, os.W_OK):
+        raise UserError(f"cannot write to {out.parent}: permission denied.")
+
+
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
     """A new folder to write into, which takes the place of `folder` once all is written.

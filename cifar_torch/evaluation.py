@@ -23,14 +23,19 @@ def predict_logits(model: CifarNet, images: Tensor, mirror: bool = False) -> Ten
 
     Without dropout, whatever the mode.
     """
-    logits, training, m = [], model.training, 2 if mirror else 1
+    logits, training = [], model.training
     model.eval()
     for batch in images.split(CPU_BATCH if images.device.type == "cpu" else GPU_BATCH):
-        # In one pass: for a single picture both take hardly longer than one.
-        both = torch.cat([batch, batch.flip(-1)]) if mirror else batch
-        logits.append(model(both).float().unflatten(0, (m, len(batch))).transpose(0, 1))
+        logits.append(logits_of(model, batch, mirror))
     model.train(training)
     return torch.cat(logits)
+
+
+def logits_of(model: CifarNet, images: Tensor, mirror: bool) -> Tensor:
+    """Logits (N, M, classes) float32 of images (N, 3, 32, 32), M as above, in one pass: for a
+    single picture both take hardly longer than one."""
+    views = torch.cat([images, images.flip(-1)]) if mirror else images
+    return model(views).float().unflatten(0, (2 if mirror else 1, -1)).transpose(0, 1)
 
 
 def log_probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -112,7 +117,7 @@ def energy(logits: Tensor) -> Tensor:
     """How familiar images look, (N,), from their logits (N, M, classes) before calibration: the
     free energy of Liu et al. (arXiv 2010.03759), its sign turned. What is none of the classes
     scores low."""
-    return logits.double().mean(dim=1).logsumexp(dim=1)
+    return logits.mean(dim=1).logsumexp(dim=1)
 
 
 @dataclass(frozen=True)

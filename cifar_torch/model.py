@@ -25,7 +25,7 @@ class ReLUDropout(nn.Dropout):
         self.bits = np.random.SFC64(0)  # where a CPU's dropout comes from
 
     def forward(self, x: Tensor) -> Tensor:
-        if not len(x):
+        if x.shape[0] == 0:
             return x  # of several processes, one may have no image of the last batch
         if self.training and self.p and kernels.available(x):
             return kernels.ReLUDropout.apply(kernels.dense(x), self.bits, round(self.p * 65536))

@@ -1,7 +1,6 @@
 """The training loop: fit, validate, stop and resume, on one process or several."""
 
 import math
-import os
 import shutil
 import signal
 import threading
@@ -25,7 +24,7 @@ from cifar_torch.card import write_card
 from cifar_torch.checkpoint import (
     STATE,
     Checkpoint,
-    recover_folder,
+    check_destination,
     save_checkpoint,
     versions,
 )
@@ -116,30 +115,6 @@ def train(
             trainer.resume(required=resume)
         with interruptions() as interrupted:
             return trainer.fit(interrupted)
-
-
-def check_destination(out: Path, going_on: bool) -> None:
-    """Raises UserError where the checkpoint `out` cannot be written, or would replace anything but
-    the unfinished run that is going on."""
-    recover_folder(out)
-    free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
-    if (out / STATE).exists():
-        if not going_on:
-            raise UserError(
-                f"{out} holds an unfinished run; --resume goes on with it, or choose another --out."
-            )
-    elif not free:
-        raise UserError(
-            f"{out} holds a finished run or other files; choose a new folder with --out."
-        )
-    if os.path.ismount(out):
-        raise UserError(f"{out} is a mount point; choose a new folder in it with --out.")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to {out.parent}: {error.strerror}.") from error
-    if not os.access(out.parent, os.W_OK):
-        raise UserError(f"cannot write to {out.parent}: permission denied.")
 
 
 class Trainer:

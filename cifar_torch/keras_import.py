@@ -1,0 +1,126 @@
+"""A Keras model file of this network -> a checkpoint."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cifar_torch.checkpoint import Checkpoint, versions
+from cifar_torch.data import CIFAR10_CLASSES
+from cifar_torch.errors import UserError
+from cifar_torch.images import IMAGE_SIZE
+from cifar_torch.model import CifarNet
+
+TOLERANCE = 1e-4  # most by which a probability may differ; float32 differs by a hundredth of it
+
+
+def import_keras(path: str | Path, class_names: Sequence[str] | None = None) -> Checkpoint:
+    """The checkpoint with the weights of a Keras model, `.keras` or `.h5`, which took pixels / 255,
+    or 0 to 255 into a Rescaling layer of its own. Never runs code from the file.
+
+    That it is this network is seen by its answers: both are asked about the same random images.
+    `class_names` are in the order of its outputs; default: CIFAR-10's, where there are ten. Raises
+    UserError: Keras is missing, no such file, not a Keras model, another network.
+    """
+    path = Path(path)
+    keras_model = _load(path)
+    weights = [array for layer in keras_model.layers for array in layer.get_weights()]
+    count = len(weights[-1]) if weights else 0
+    model = CifarNet(max(count, 1)).eval()
+    try:
+        with torch.no_grad():
+            for ours, theirs in zip(model.parameters(), weights, strict=True):
+                ours.copy_(_converted(theirs, ours))
+    except (ValueError, RuntimeError) as error:
+        found = ", ".join(str(array.shape) for array in weights)
+        raise UserError(
+            f"{path} holds another network than this one: its weights are {found}. "
+            "`python -m cifar_torch summary` shows the layers that are needed."
+        ) from error
+    names = _names(path, count, class_names)
+    _compare(path, keras_model, model)
+    config = {
+        **model.settings(),
+        "architecture": "CifarNet",
+        "class_names": list(names),
+        "imported_from": path.name,
+        "versions": versions(),
+    }
+    return Checkpoint(model, config)
+
+
+def _load(path: Path) -> Any:
+    if not path.is_file():
+        raise UserError(f"there is no file {path}.")
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    try:
+        import keras
+    except ImportError as error:
+        raise UserError(
+            f"reading a Keras model needs a package that is not here ({error.name}): "
+            "pip install keras."
+        ) from error
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # whatever it is: Keras raises nearly every kind
+        raise UserError(f"Keras cannot read {path}: {str(error).splitlines()[0]}") from error
+
+
+def _names(path: Path, count: int, given: Sequence[str] | None) -> Sequence[str]:
+    """The names of `count` classes. Raises UserError: none are known, or not so many."""
+    if given is None and count != len(CIFAR10_CLASSES):
+        raise UserError(
+            f"{path} has {count} classes; name them in the order of its outputs, as in "
+            "--class-names cat dog."
+        )
+    names = CIFAR10_CLASSES if given is None else given
+    if (len(names), len(set(names))) != (count, count):
+        raise UserError(
+            f"{path} has {count} classes, and the names are {len(names)}: {', '.join(names)}."
+        )
+    return names
+
+
+def _converted(array: np.ndarray, like: Tensor) -> Tensor:
+    """A Keras weight in PyTorch's layout. Raises RuntimeError, ValueError: it does not fit."""
+    tensor = torch.from_numpy(array)
+    if tensor.ndim == 4:  # (height, width, in, out)
+        tensor = tensor.permute(3, 2, 0, 1)
+    elif tensor.ndim == 2:  # (in, out)
+        tensor = tensor.T
+    if tensor.shape != like.shape:
+        raise ValueError(f"{tuple(tensor.shape)} is not {tuple(like.shape)}")
+    if like.shape[1:] == (2048,):  # Keras flattens (height, width, channels)
+        tensor = tensor.unflatten(1, (4, 4, 128)).permute(0, 3, 1, 2).flatten(1)
+    return tensor
+
+
+@torch.no_grad()
+def _compare(path: Path, keras_model: Any, model: CifarNet) -> None:
+    """Raises UserError: the same weights give other answers."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (16, 3, IMAGE_SIZE, IMAGE_SIZE)
+    images = torch.randint(256, shape, generator=generator).float()
+    ours = model(images).softmax(dim=1).numpy()
+    pixels = images.permute(0, 2, 3, 1).numpy()
+    by = min(
+        np.abs(_probabilities(keras_model.predict(inputs, verbose=0)) - ours).max()
+        for inputs in (pixels / 255, pixels)
+    )
+    if not by < TOLERANCE:
+        raise UserError(
+            f"{path} has weights like this network's, but its answers differ, by up to {by:.2g}: "
+            "an activation, a padding, a pooling or the scale of its pixels is another one."
+        )
+
+
+def _probabilities(answers: np.ndarray) -> np.ndarray:
+    """The model's answers, through a softmax where it ends without one."""
+    if np.allclose(answers.sum(axis=1), 1, atol=1e-3):
+        return answers
+    exponentials = np.exp(answers - answers.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
