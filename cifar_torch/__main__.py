@@ -75,12 +75,12 @@ def _add_data_options(command: argparse.ArgumentParser) -> None:
 
 def predict(args: argparse.Namespace) -> int:
     from cifar_torch.classifier import Classifier
-    from cifar_torch.images import ImageError
+    from cifar_torch.images import ImageError, look, open_image
 
     classifier, failures = Classifier.load(args.checkpoint), 0
     for path in args.images:
         try:
-            answer = classifier.classify(path)
+            answer = classifier.classify_views([look(open_image(path, name=path))])[0]
         except ImageError as error:
             failures += 1
             print(f"{error}", file=sys.stderr)
@@ -228,8 +228,8 @@ def import_keras(args: argparse.Namespace) -> int:
 
 
 def summary(args: argparse.Namespace) -> int:
-    if args.num_classes < 2:
-        raise UserError("--num-classes must be at least 2.")
+    if not 2 <= args.num_classes <= 10_000:
+        raise UserError("--num-classes must be from 2 to 10000.")
     from cifar_torch.model import CifarNet
     from cifar_torch.summary import summary_table
 

@@ -6,16 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cifar_torch.checkpoint import CARD, Checkpoint
+from cifar_torch.checkpoint import CARD, FIGURES, Checkpoint
 from cifar_torch.data import CIFAR10_ORIGIN
-from cifar_torch.evaluation import wilson_interval
+from cifar_torch.evaluation import confusion_shares, wilson_interval
 from cifar_torch.recipes import RECIPES, Recipe
-
-FIGURES = {
-    "curves.png": "accuracy and loss by epoch",
-    "confusion.png": "which class is taken for which",
-    "reliability.png": "confidence against the share that is right",
-}
 
 
 def write_card(checkpoint: Checkpoint, folder: Path) -> None:
@@ -199,14 +193,10 @@ def _epochs(count: int) -> str:
 
 
 def _confusions(metrics: dict[str, Any], most: int = 3) -> str:
-    names, matrix = list(metrics["by_class"]), metrics["confusion"]
+    names = list(metrics["by_class"])
+    rows = zip(names, confusion_shares(metrics["confusion"]), strict=True)
     mistakes = sorted(
-        (
-            (matrix[i][j] / max(1, sum(matrix[i])), names[i], names[j])
-            for i in range(len(names))
-            for j in range(len(names))
-            if i != j
-        ),
+        ((share, a, b) for a, row in rows for b, share in zip(names, row, strict=True) if a != b),
         reverse=True,
     )
     told = [f"{share:.0%} of {a} taken for {b}" for share, a, b in mistakes[:most] if share]

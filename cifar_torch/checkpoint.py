@@ -29,10 +29,13 @@ WEIGHTS, CONFIG, METRICS, HISTORY, CARD = (
     "history.csv",
     "README.md",
 )
-STATE = "training_state.safetensors"  # what a resumed run needs; gone once the run has ended
-OURS = {WEIGHTS, CONFIG, METRICS, HISTORY, CARD, STATE} | {
-    f"{figure}.png" for figure in ("curves", "confusion", "reliability")
+FIGURES = {
+    "curves.png": "accuracy and loss by epoch",
+    "confusion.png": "which class is taken for which",
+    "reliability.png": "confidence against the share that is right",
 }
+STATE = "training_state.safetensors"  # what a resumed run needs; gone once the run has ended
+OURS = {WEIGHTS, CONFIG, METRICS, HISTORY, CARD, STATE, *FIGURES}
 
 
 @dataclass

@@ -76,6 +76,11 @@ def wilson_interval(right: int, total: int, z: float = 1.96) -> tuple[float, flo
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def confusion_shares(counts: Sequence[Sequence[int]]) -> list[list[float]]:
+    """A confusion matrix of counts, a row a true class, as shares of its rows."""
+    return [[count / max(sum(row), 1) for count in row] for row in counts]
+
+
 def reliability_bins(
     probabilities: Tensor, labels: Tensor, bins: int = BINS
 ) -> list[dict[str, float]]:

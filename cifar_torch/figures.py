@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from cifar_torch.errors import UserError
+from cifar_torch.evaluation import confusion_shares
 
 BLUE, GREY = "#2563a8", "#8a8f98"
 QUANTITIES = ("accuracy", "loss")
@@ -74,8 +75,7 @@ def curves(
 
 def confusion_matrix(counts: Sequence[Sequence[int]], class_names: Sequence[str]) -> Figure:
     """How often images of a true class (row) got each answer (column), in per cent of the row."""
-    matrix = np.asarray(counts, dtype=float)
-    shares = 100 * matrix / matrix.sum(axis=1, keepdims=True).clip(min=1)
+    shares = 100 * np.asarray(confusion_shares(counts))
     size = min(max(4.5, 0.62 * len(class_names) + 1.6), 40)  # inches
     figure = Figure(figsize=(size, size), layout="constrained")
     axes = figure.add_subplot()

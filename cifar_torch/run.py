@@ -68,7 +68,7 @@ class Run:
         damaged, or of a run with other settings."""
         path = out / STATE
         if not path.exists():
-            raise UserError(f"{out} holds no run to resume.")
+            raise UserError(f"{out} holds no unfinished run to resume.")
         try:
             with safe_open(path, "pt") as file:
                 meta = file.metadata()

@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 from tqdm import tqdm
 
 from cifar_torch import kernels
-from cifar_torch.augmentation import CENTRE, Augmentation
+from cifar_torch.batches import Batches
 from cifar_torch.card import write_card
 from cifar_torch.checkpoint import (
     STATE,
@@ -41,12 +40,11 @@ from cifar_torch.evaluation import (
 )
 from cifar_torch.figures import curves, save_figure
 from cifar_torch.model import CifarNet
-from cifar_torch.outliers import add_outliers
 from cifar_torch.processes import Processes, join_processes
 from cifar_torch.recipes import Recipe
 from cifar_torch.run import Run
 from cifar_torch.step import make_step
-from cifar_torch.teacher import COUNT, Teachers, draw_view
+from cifar_torch.teacher import COUNT
 
 CURVES_EVERY = 10.0  # seconds: drawing takes 0.3 s, an epoch on a GPU takes less than that
 PROGRESS_EVERY = 0.5  # seconds between two calls of on_progress
@@ -56,7 +54,6 @@ NOTHING_LEARNED = (
     "It knows no more than somebody who guesses. With few images more --epochs help, a lower --lr, "
     "or the weights of a network that knows something: --start-from checkpoints/best."
 )
-CHUNK = 8192  # images that a GPU augments at once; launching it for every batch would cost more
 
 
 @dataclass(frozen=True)
@@ -131,10 +128,6 @@ class Trainer:
         on_progress: OnProgress | None,
         start_from: Checkpoint | None = None,
     ):
-        if recipe.batch_size % processes.count:
-            raise UserError(
-                f"batch size {recipe.batch_size} cannot be divided by {processes.count} processes."
-            )
         self.data, self.recipe, self.out, self.seed = data, recipe, out, seed
         self.processes, self.device = processes, processes.device
         self.on_progress: OnProgress = on_progress or (lambda progress: True)
@@ -149,14 +142,9 @@ class Trainer:
         training, validation = data.train, data.test
         if recipe.hold_out:
             training, validation = data.hold_out(recipe.hold_out)
-        if not len(training):
-            raise UserError("no image is left to train on; add images, or hold out fewer.")
-        self.augmentation = Augmentation.of(recipe)
-        self.known = len(training)  # what follows them are outliers, of none of the classes
-        if recipe.outliers:
-            training = add_outliers(training, recipe.outliers, seed)
-        self.training, self.validation = training.to(self.device), validation.to(self.device)
-        self.steps = -(-len(training) // recipe.batch_size)
+        self.batches = Batches(training, recipe, seed, processes)
+        self.validation = validation.to(self.device)
+        self.steps = self.batches.steps
         self.started_from = start_from.title if start_from else None
         torch.manual_seed(seed)
         self.run = Run(make_model(data, recipe, start_from).to(self.device), recipe)
@@ -187,29 +175,12 @@ class Trainer:
 
     def prepare(self, interrupted: Callable[[], bool] = lambda: False) -> None:
         """What comes before the first step. Raises Stopped."""
-        run = self.run
-        self.targets = self.make_targets(interrupted)
+        run, classes = self.run, len(self.data.class_names)
+        check = partial(self.check_teachers, interrupted)
+        self.batches.prepare(classes, run.result.normalise, self.dtype, check)
         self.take_step = make_step(
             run.weights, run.optimizer, self.recipe, self.dtype, self.processes
         )
-
-    def make_targets(self, interrupted: Callable[[], bool]) -> Tensor:
-        """What the network is to answer, by view and training image: labels (1, N), or
-        probabilities (views, N, classes), a view an epoch. Raises Stopped."""
-        recipe, known = self.recipe, self.training[: self.known]
-        if not (recipe.teacher or recipe.outliers):
-            return known.labels[None]
-        classes = len(self.data.class_names)
-        if recipe.teacher:
-            normalise, check = self.run.result.normalise, partial(self.check_teachers, interrupted)
-            teachers = Teachers(
-                known, classes, normalise, recipe.teacher, self.augmentation, self.dtype, check
-            )
-            targets = self.processes.one_a_machine_first(teachers.answers).to(self.device)
-        else:
-            targets = F.one_hot(known.labels, classes)[None].half()
-        views, outliers = len(targets), len(self.training) - self.known
-        return torch.cat([targets, targets.new_full((views, outliers, classes), 1 / classes)], 1)
 
     def check_teachers(self, interrupted: Callable[[], bool], epoch: int) -> None:
         """Before a step of the teachers: report progress. Raises Stopped."""
@@ -228,7 +199,7 @@ class Trainer:
 
     def train_epoch(self, epoch: int, interrupted: Callable[[], bool]) -> bool:
         """The steps of one epoch that are still to do; False if it was stopped before its end."""
-        run, recipe, count = self.run, self.recipe, len(self.training)
+        run, recipe, count = self.run, self.recipe, self.batches.count
         done = run.step - epoch * self.steps
         # Dropout on a GPU; a CPU's is seeded by step.
         keys = np.random.SeedSequence([self.seed, epoch, done, self.processes.rank])
@@ -244,7 +215,7 @@ class Trainer:
         started = time.perf_counter() - run.seconds
         with bar:
             stopped = False
-            for i, batch in enumerate(self.batches(epoch, done), done):
+            for i, batch in enumerate(self.batches.epoch(epoch, done), done):
                 stopped = self.asked_to_stop(epoch, i, interrupted)
                 if stopped:
                     break
@@ -267,43 +238,17 @@ class Trainer:
         if self.progress_due():
             loss, hits = self.run.sums.tolist()
             seen = max(1, i * self.recipe.batch_size // self.processes.count)
+            known = seen * self.batches.known / self.batches.count
             progress = Progress(
-                epoch + 1, self.recipe.epochs, i, self.steps, loss / seen,
-                min(1.0, hits / seen * len(self.training) / self.known), tuple(self.run.history),
+                epoch + 1, self.recipe.epochs, i, self.steps, loss / seen, min(1.0, hits / known),
+                tuple(self.run.history),
             )  # fmt: skip
             stop |= not self.on_progress(progress)
         return self.processes.any(stop)
 
-    def batches(self, epoch: int, first_step: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """This process's share of each global batch of an epoch: images, targets and labels. The
-        order and the augmentation depend on the seed and the epoch alone (with teachers the view
-        depends on the epoch alone), so that a resumed run sees what it would have."""
-        recipe, generator = self.recipe, torch.Generator().manual_seed(self.seed * 100_003 + epoch)
-        count, batch = len(self.training), recipe.batch_size
-        order = torch.randperm(count, generator=generator)
-        draws = self.augmentation.draw(count, generator)
-        view = epoch % len(self.targets)
-        if recipe.teacher:  # what the teacher has seen, but for the cut-outs
-            seen, shown = order < self.known, draw_view(view, self.known, self.augmentation)
-            draws[seen, : CENTRE.start] = shown[order[seen], : CENTRE.start]
-        order, draws = order.to(self.device), draws.to(self.device)
-        # One batch at a time for several processes: one of them may have no image of the last.
-        alone_on_gpu = self.device.type == "cuda" and self.processes.count == 1
-        chunk = batch * max(1, CHUNK // batch) if alone_on_gpu else batch
-        for start in range(first_step * batch, count, chunk):
-            mine = self.processes.share(order[start : start + chunk])
-            targets, labels = self.targets[view, mine], self.training.labels[mine]
-            images = self.augmentation(
-                self.training.images[mine], self.processes.share(draws[start : start + chunk])
-            )
-            own = batch // self.processes.count
-            if targets.is_floating_point():
-                targets = targets.float()
-            yield from zip(*(t.split(own) for t in (images, targets, labels)), strict=True)
-
     def epoch_row(self, epoch: int) -> dict[str, float]:
         """The line of history.csv for the epoch that has just ended."""
-        run, count = self.run, len(self.training)
+        run, count = self.run, self.batches.count
         loss, hits = run.sums.tolist()
         val_loss, val_accuracy = self.validate(self.validation)
         # Looked at themselves: ReLU on a CPU takes a negative NaN for 0.
@@ -315,7 +260,7 @@ class Trainer:
             )
         return {
             "epoch": epoch + 1,
-            "accuracy": hits / self.known,
+            "accuracy": hits / self.batches.known,
             "loss": loss / count,
             "val_accuracy": val_accuracy,
             "val_loss": val_loss,
@@ -373,7 +318,7 @@ class Trainer:
             "mean": self.run.result.mean,
             "std": self.run.result.std,
             "class_names": list(self.data.class_names),
-            "train_images": self.known,
+            "train_images": self.batches.known,
             "precision": self.precision,
         }
 
@@ -417,8 +362,8 @@ class Trainer:
             "hardware": describe_hardware(self.device, self.processes.count),
             "data": {
                 "origin": data.origin,
-                "train_images": self.known,
-                "held_out_images": len(data.train) - self.known,
+                "train_images": self.batches.known,
+                "held_out_images": len(data.train) - self.batches.known,
                 "test_images": len(data.test),
             },
             "versions": versions(),
@@ -429,7 +374,7 @@ class Trainer:
             "seconds": sum(row["seconds"] for row in run.history),
         }
         if finished:
-            if len(data.train) - self.known >= MIN_CALIBRATION:
+            if len(data.train) - self.batches.known >= MIN_CALIBRATION:
                 held_out = predict_logits(run.result, self.validation.images, recipe.mirror).cpu()
                 temperature = fit_temperature(held_out, self.validation.labels.cpu())
                 config["temperature"] = temperature

@@ -22,7 +22,10 @@ def run(*arguments: object, **options) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, **options)
 
 
-@pytest.mark.parametrize("command", [[], ["predict"], ["evaluate"], ["summary"], ["samples"]])
+COMMANDS = [["predict"], ["evaluate"], ["export"], ["import-keras"], ["summary"], ["samples"]]
+
+
+@pytest.mark.parametrize("command", [[], *COMMANDS])
 def test_help(command):
     done = run(*command, "--help")
     assert done.returncode == 0 and done.stdout.startswith("usage: python -m cifar_torch")
@@ -38,6 +41,9 @@ def test_help(command):
         (["evaluate", "nowhere", "--image-folder", "x"], "there is no checkpoint folder nowhere"),
         (["samples", "--image-folder", "nowhere"], "there is no folder nowhere"),
         (["predict", "nowhere.jpg"], "nowhere.jpg: No such file"),
+        (["predict", "docs/nowhere.jpg"], "docs/nowhere.jpg: No such file"),
+        (["summary", "--num-classes", "100000000000"], "must be from 2 to 10000"),
+        (["export", "nowhere"], "there is no checkpoint folder nowhere"),
         (["predict", "README.md"], "README.md is not a picture that can be read"),
     ],
 )

@@ -150,7 +150,7 @@ def test_training_prints_keras_lines_and_the_accuracy(folder, tmp_path):
         (["--recipe", "fats"], "invalid choice: 'fats'"),
         (["--epochs", "0", "--image-folder", "x"], "epochs must be at least 1"),
         (["--device", "tpu", "--image-folder", "{folder}"], "unknown device 'tpu'"),
-        (["--resume", "--image-folder", "{folder}", "--out", "{out}"], "holds no run to resume"),
+        (["--resume", "--image-folder", "{folder}", "--out", "{out}"], "holds no unfinished run"),
         (["--lr", "fast"], "invalid float value"),
         (["--seed", "-1"], "is not a whole number"),
         (["--nesterov", "--momentum", "0"], "nesterov needs a momentum"),

@@ -46,6 +46,7 @@ class Service:
         model: Annotated[str | None, Query(description="a checkpoint; default: the first")] = None,
     ) -> Response:
         """The answer to POST /api/classify."""
+        model = model or None  # an empty field of a form
         try:
             pictures = await read_pictures(request)
             self._check(model)
@@ -56,11 +57,11 @@ class Service:
             return RefusedError(503, "model", "This model cannot be read at present.").response()
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is there to read it
-        title = next((title for title, _ in answers if title), None)
-        content = Answers(model=title, answers=[answer for _, answer in answers])
+        used = next((name for name, _ in answers if name), None)
+        content = Answers(model=used, answers=[answer for _, answer in answers])
         return Response(
             content.model_dump_json(by_alias=True, exclude_unset=True),
-            status_code=200 if title else 422,
+            status_code=200 if used else 422,
             media_type="application/json",
         )
 
@@ -74,7 +75,7 @@ class Service:
     ) -> tuple[str | None, PictureAnswer]:
         """The name of the checkpoint, and what it says of one picture."""
         try:
-            title, answer = await self._batcher.classify(data, model, name)
+            used, answer = await self._batcher.classify(data, model, name)
         except ImageError as error:
             return None, PictureAnswer.of_error(name, error)
-        return title, PictureAnswer.of(name, answer)
+        return used, PictureAnswer.of(name, answer)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from cifar_torch.evaluation import confusion_shares
 from cifar_torch.explain import Convolution
 from cifar_torch.webui.pictures import charts, colours, data_uri, img
 from cifar_torch.webui.words import Words
@@ -58,15 +59,11 @@ def confusion_table(counts: Sequence[Sequence[int]], names: Sequence[str], words
     """How often images of a true class (row) got each answer (column), in per cent of the row."""
     head = "".join(f'<th scope="col"><span>{escape(name)}</span></th>' for name in names)
     lines = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>{"".join(map(_share, _shares(row)))}</tr>'
-        for name, row in zip(names, counts, strict=True)
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(map(_share, row))}</tr>'
+        for name, row in zip(names, confusion_shares(counts), strict=True)
     )
     alt = escape(words("results.confusion_alt"), quote=True)
     return f'<table class="shares" aria-label="{alt}"><tr><td></td>{head}</tr>{lines}</table>'
-
-
-def _shares(counts: Sequence[int]) -> list[float]:
-    return [count / max(sum(counts), 1) for count in counts]
 
 
 def _share(share: float) -> str:

@@ -152,7 +152,7 @@ def menu(classifiers: Classifiers, chosen: str | None) -> dict[str, Any]:
 def model_choices(classifiers: Classifiers) -> list[tuple[str, str]]:
     """(title and accuracy, name) of every checkpoint."""
     accuracies = {name: classifiers.accuracy(name) for name in classifiers.names()}
-    return [(f"{name} · {a:.1%}" if a else name, name) for name, a in accuracies.items()]
+    return [(f"{name} · {a:.0%}" if a else name, name) for name, a in accuracies.items()]
 
 
 @contextmanager

@@ -82,4 +82,5 @@ def _cannot_listen(host: str, port: int) -> str:
         with socket.create_server((host, 0), family=family):
             return f"port {port} is in use; choose another one, as in --port {port + 1}."
     except OSError as error:
-        return f"cannot listen on {host} ({error.strerror}); give another --host."
+        reason = str(error.strerror).partition(" (while")[0]  # Python names the port tried here
+        return f"cannot listen on {host} ({reason}); give another --host."
