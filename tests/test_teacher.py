@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from cifar_torch import teacher, training
+from cifar_torch import teacher
 from cifar_torch.augmentation import Augmentation
+from cifar_torch.batches import Batches
 from cifar_torch.data import load_image_folder
 from cifar_torch.errors import UserError
 from cifar_torch.outliers import close_ups, make_outliers, shuffled_tiles
@@ -115,15 +116,15 @@ def test_a_run_learns_from_teachers_and_outliers_and_sees_what_the_teachers_saw(
         zoom=0.2, colour=0.3,
     )  # fmt: skip
     seen, answers = {}, []
-    batches, answer = training.Trainer.batches, Teachers.answers
+    of_epoch, answer = Batches.epoch, Teachers.answers
     monkeypatch.setattr(Teachers, "answers", lambda t: answers.append(answer(t)) or answers[0])
 
-    def note(trainer, epoch, first):
-        for images, targets, labels in batches(trainer, epoch, first):
+    def note(batches, epoch, first):
+        for images, targets, labels in of_epoch(batches, epoch, first):
             seen.setdefault(epoch, []).append((images, targets, labels))
             yield images, targets, labels
 
-    monkeypatch.setattr(training.Trainer, "batches", note)
+    monkeypatch.setattr(Batches, "epoch", note)
     checkpoint = train(data, recipe, tmp_path / "out", device="cpu")
     assert checkpoint.config["data"]["train_images"] == len(data.train)
     assert 0 <= checkpoint.history[-1]["accuracy"] <= 1
