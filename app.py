@@ -4,8 +4,8 @@ import sys
 
 import gradio as gr
 
-from cifar_torch.batching import Batcher
 from cifar_torch.classifier import Classifiers
+from cifar_torch.serving import Batcher
 from cifar_torch.webui import classify, code, inside, results, train
 from cifar_torch.webui.options import read_options
 from cifar_torch.webui.page import header

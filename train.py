@@ -116,9 +116,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
     except Stopped as stopped:
+        starter = "torchrun ..." if "RANK" in os.environ else "python"
         again = shlex.join([*arguments, *([] if args.resume else ["--resume"])])
         if os.environ.get("RANK", "0") == "0":
-            print(f"{stopped} Go on with:\n  python train.py {again}", file=sys.stderr)
+            print(f"{stopped} Go on with:\n  {starter} train.py {again}", file=sys.stderr)
         return 130
     if checkpoint:
         print(f"Saved in {out}.\nAccuracy: {checkpoint.metrics['accuracy']:.2%}")

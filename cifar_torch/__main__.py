@@ -52,6 +52,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="CLASS",
         help="in the order of its outputs (default: CIFAR-10's)",
     )
+    c.add_argument(
+        "--pixels",
+        default="0..1",
+        choices=("0..1", "-1..1", "0..255"),
+        help="the scale of the pixels that it was trained on (default: %(default)s)",
+    )
     c.set_defaults(run=import_keras)
 
     c = commands.add_parser("summary", help="print the layers, as the report's figure 16")
@@ -221,9 +227,9 @@ def import_keras(args: argparse.Namespace) -> int:
 
     out = args.out or Path("runs") / args.model.stem
     check_destination(out)
-    checkpoint = keras_import.import_keras(args.model, args.class_names)
+    checkpoint = keras_import.import_keras(args.model, args.class_names, args.pixels)
     save_checkpoint(checkpoint, out, lambda folder: write_card(checkpoint, folder))
-    print(f"Saved in {out}. Its answers are those of {args.model}.")
+    print(f"Saved in {out}. Its answers are those of {args.model} for pixels on {args.pixels}.")
     return 0
 
 

@@ -61,6 +61,21 @@ class Checkpoint:
             else self.config.get("recipe", {}).get("name", "")
         )
 
+    @property
+    def mirror(self) -> bool:
+        """Whether the answers for a picture and its mirror image are averaged."""
+        return bool(self.config.get("mirror", False))
+
+    @property
+    def temperature(self) -> float:
+        """By which logits are divided, fitted on held-out images; 1 where there were none."""
+        return float(self.config.get("temperature", 1.0))
+
+    @property
+    def none_below(self) -> float | None:
+        """The familiarity below which the answer is «none of these»; None: it never is."""
+        return self.config.get("none_below")
+
     def give_weights_to(self, model: CifarNet, class_names: Sequence[str]) -> None:
         """Copy the weights into another network; all but the last layer's, unless it has the same
         classes in the same order."""

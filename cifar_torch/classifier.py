@@ -56,9 +56,8 @@ class Classifier:
         self._network = (
             self.model if dtype == torch.float32 else self.model.in_precision(dtype).eval()
         )
-        self.temperature = float(checkpoint.config.get("temperature", 1.0))
-        self.none_below: float | None = checkpoint.config.get("none_below")
-        self.mirror = bool(checkpoint.config.get("mirror", False))
+        self.temperature, self.none_below = checkpoint.temperature, checkpoint.none_below
+        self.mirror = checkpoint.mirror
 
     @classmethod
     def load(cls, folder: str | Path, precision: str = "auto") -> "Classifier":

@@ -46,7 +46,7 @@ class Convolution:
 
 def layers(model: CifarNet) -> list[LayerRow]:
     """The rows of the report's table, with what each layer does as its kind."""
-    return [replace(row, kind=_kind(model, row.name)) for row in layer_rows(model)]
+    return [replace(row, kind=_kind(model, row.name)) for row in layer_rows(model.num_classes)]
 
 
 @torch.inference_mode()

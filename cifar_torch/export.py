@@ -17,7 +17,7 @@ from cifar_torch.images import IMAGE_SIZE
 OUTPUTS = ("probabilities", "familiarity", "none")
 
 
-class Answers(nn.Module):
+class OnnxClassifier(nn.Module):
     """What the file computes: images (N, 3, 32, 32) uint8 RGB -> calibrated probabilities
     (N, classes), familiarity (N,), and none (N,) bool, which is «none of these».
 
@@ -26,10 +26,9 @@ class Answers(nn.Module):
 
     def __init__(self, checkpoint: Checkpoint):
         super().__init__()
-        self.network, config = checkpoint.model, checkpoint.config
-        self.mirror: bool = config.get("mirror", False)
-        self.temperature: float = config.get("temperature", 1.0)
-        none_below: float | None = config.get("none_below")
+        self.network = checkpoint.model
+        self.mirror, self.temperature = checkpoint.mirror, checkpoint.temperature
+        none_below = checkpoint.none_below
         self.none_below = -math.inf if none_below is None else none_below
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -55,7 +54,7 @@ def export_onnx(checkpoint: Checkpoint, path: str | Path) -> None:
         ) from error
     two = torch.zeros(2, 3, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8)  # one would be any number's
     program = torch.onnx.export(
-        Answers(checkpoint).eval(),
+        OnnxClassifier(checkpoint).eval(),
         (two,),
         input_names=["images"],
         output_names=OUTPUTS,
@@ -63,9 +62,11 @@ def export_onnx(checkpoint: Checkpoint, path: str | Path) -> None:
         dynamo=True,
         verbose=False,
     )
-    model, config = cast(torch.onnx.ONNXProgram, program).model_proto, checkpoint.config
-    meta = {"class_names": json.dumps(checkpoint.class_names, ensure_ascii=False)}
-    meta |= {k: json.dumps(config[k]) for k in ("temperature", "none_below") if k in config}
+    model = cast(torch.onnx.ONNXProgram, program).model_proto
+    meta = {
+        name: getattr(checkpoint, name) for name in ("class_names", "temperature", "none_below")
+    }
+    meta = {name: json.dumps(value, ensure_ascii=False) for name, value in meta.items()}
     onnx.helper.set_model_props(model, meta | {"checkpoint": checkpoint.title, **versions()})
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

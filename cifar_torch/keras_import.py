@@ -15,22 +15,32 @@ from cifar_torch.errors import UserError
 from cifar_torch.images import IMAGE_SIZE
 from cifar_torch.model import CifarNet
 
+# Mean and deviation, of pixels / 255, for each scale on which people give pixels to a network.
+PIXELS = {"0..1": (0.0, 1.0), "-1..1": (0.5, 0.5), "0..255": (0.0, 1 / 255)}
 TOLERANCE = 1e-4  # most by which a probability may differ; float32 differs by a hundredth of it
 
 
-def import_keras(path: str | Path, class_names: Sequence[str] | None = None) -> Checkpoint:
-    """The checkpoint with the weights of a Keras model, `.keras` or `.h5`, which took pixels / 255,
-    or 0 to 255 into a Rescaling layer of its own. Never runs code from the file.
+def import_keras(
+    path: str | Path, class_names: Sequence[str] | None = None, pixels: str = "0..1"
+) -> Checkpoint:
+    """The checkpoint with the weights of a Keras model, `.keras` or `.h5`. Never runs code from the
+    file.
 
     That it is this network is seen by its answers: both are asked about the same random images.
-    `class_names` are in the order of its outputs; default: CIFAR-10's, where there are ten. Raises
-    UserError: Keras is missing, no such file, not a Keras model, another network.
+    What cannot be seen is the scale of the pixels that it was trained on, one of PIXELS; with a
+    Rescaling layer of its own it is "0..1". `class_names` are in the order of its outputs; default:
+    CIFAR-10's, where there are ten. Raises UserError: Keras is missing or too old, no such file,
+    not a Keras model, another network.
     """
     path = Path(path)
     keras_model = _load(path)
     weights = [array for layer in keras_model.layers for array in layer.get_weights()]
+    odd = {str(array.dtype) for array in weights} - {"float32"}
+    if odd:
+        raise UserError(f"{path} has weights in {', '.join(odd)}; they must be float32.")
     count = len(weights[-1]) if weights else 0
-    model = CifarNet(max(count, 1)).eval()
+    mean, std = PIXELS[pixels]
+    model = CifarNet(max(count, 1), mean=[mean] * 3, std=[std] * 3).eval()
     try:
         with torch.no_grad():
             for ours, theirs in zip(model.parameters(), weights, strict=True):
@@ -57,6 +67,7 @@ def _load(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"there is no file {path}.")
     os.environ.setdefault("KERAS_BACKEND", "torch")
+    os.environ.setdefault("KERAS_TORCH_DEVICE", "cpu")  # a GPU's convolutions are less exact
     try:
         import keras
     except ImportError as error:
@@ -64,14 +75,24 @@ def _load(path: Path) -> Any:
             f"reading a Keras model needs a package that is not here ({error.name}): "
             "pip install keras."
         ) from error
+    if tuple(map(int, keras.__version__.split(".")[:2])) < (3, 12):
+        raise UserError(
+            f"Keras {keras.__version__} may run code out of a model's file: pip install -U keras."
+        )
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # whatever it is: Keras raises nearly every kind
-        raise UserError(f"Keras cannot read {path}: {str(error).splitlines()[0]}") from error
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"Keras cannot read {path}: {reason}") from error
+    for layer in model.layers:
+        layer.dtype_policy = "float32"  # as the answers that it is compared with
+    return model
 
 
 def _names(path: Path, count: int, given: Sequence[str] | None) -> Sequence[str]:
     """The names of `count` classes. Raises UserError: none are known, or not so many."""
+    if count < 2:
+        raise UserError(f"{path} has {count} output; a softmax over 2 classes or more is needed.")
     if given is None and count != len(CIFAR10_CLASSES):
         raise UserError(
             f"{path} has {count} classes; name them in the order of its outputs, as in "
@@ -106,16 +127,19 @@ def _compare(path: Path, keras_model: Any, model: CifarNet) -> None:
     shape = (16, 3, IMAGE_SIZE, IMAGE_SIZE)
     images = torch.randint(256, shape, generator=generator).float()
     ours = model(images).softmax(dim=1).numpy()
-    pixels = images.permute(0, 2, 3, 1).numpy()
     by = min(
-        np.abs(_probabilities(keras_model.predict(inputs, verbose=0)) - ours).max()
-        for inputs in (pixels / 255, pixels)
+        np.abs(_probabilities(keras_model.predict(_channels_last(x), verbose=0)) - ours).max()
+        for x in (model.normalise(images), images)  # the latter into a Rescaling layer
     )
     if not by < TOLERANCE:
         raise UserError(
             f"{path} has weights like this network's, but its answers differ, by up to {by:.2g}: "
-            "an activation, a padding, a pooling or the scale of its pixels is another one."
+            "an activation, a padding or a pooling is another one."
         )
+
+
+def _channels_last(images: Tensor) -> np.ndarray:
+    return images.permute(0, 2, 3, 1).numpy()
 
 
 def _probabilities(answers: np.ndarray) -> np.ndarray:

@@ -101,7 +101,13 @@ def join_processes(device: str = "auto") -> Iterator[Processes]:
     if chosen.type == "mps":
         raise UserError("several processes need --device cpu or cuda.")
     if chosen.type == "cuda":
-        chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        number, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if number >= gpus:
+            raise UserError(
+                f"this machine has fewer GPUs ({gpus}) than processes were started on it; start "
+                f"--nproc-per-node={gpus}, or train with --device cpu."
+            )
+        chosen = torch.device("cuda", number)
         torch.cuda.set_device(chosen)
     # torchrun's store keeps the addresses of processes that died: each attempt has its own keys.
     store, rank, _ = next(dist.rendezvous("env://"))

@@ -168,7 +168,7 @@ def _captured(update: Update, batch_size: int) -> Update:
             return sums
         if not outputs:
             inputs.extend((images.clone(), targets.clone(), labels.clone()))
-            with torch.cuda.graph(graph):  # records the work, does not do it
+            with torch.cuda.graph(graph, stream=side_stream):  # records the work, does not do it
                 outputs.append(update(inputs[0], inputs[1], inputs[2], global_count))
         for static, new in zip(inputs, (images, targets, labels), strict=True):
             static.copy_(new)

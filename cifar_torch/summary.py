@@ -1,6 +1,7 @@
 """The table of the network's layers, as Keras prints it (figure 16 of the report)."""
 
 from dataclasses import dataclass
+from functools import cache
 
 from torch import nn
 
@@ -27,13 +28,12 @@ class LayerRow:
     parameters: int
 
 
-def layer_rows(model: CifarNet) -> list[LayerRow]:
+@cache
+def layer_rows(num_classes: int) -> list[LayerRow]:
     """The layers from the picture to the answer."""
     from torchinfo import summary  # here: only tables need it
 
-    size = (1, 3, IMAGE_SIZE, IMAGE_SIZE)
-    # A network of its own: torchinfo hooks into the one it looks at, and others may be using this.
-    layers = CifarNet(**model.settings()).layers
+    size, layers = (1, 3, IMAGE_SIZE, IMAGE_SIZE), CifarNet(num_classes).layers
     info = summary(layers, input_size=size, device="cpu", mode="eval", verbose=0)
     return [
         LayerRow(
@@ -55,7 +55,7 @@ def summary_table(model: CifarNet) -> str:
             f"(None, {', '.join(map(str, row.shape))})",
             f"{row.parameters:,}",
         )
-        for row in layer_rows(model)
+        for row in layer_rows(model.num_classes)
     ]
     total = sum(p.numel() for p in model.parameters())
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)

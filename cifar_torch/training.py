@@ -176,13 +176,13 @@ class Trainer:
     def prepare(self, interrupted: Callable[[], bool] = lambda: False) -> None:
         """What comes before the first step. Raises Stopped."""
         run, classes = self.run, len(self.data.class_names)
-        check = partial(self.check_teachers, interrupted)
+        check = partial(self.before_teacher_step, interrupted)
         self.batches.prepare(classes, run.result.normalise, self.dtype, check)
         self.take_step = make_step(
             run.weights, run.optimizer, self.recipe, self.dtype, self.processes
         )
 
-    def check_teachers(self, interrupted: Callable[[], bool], epoch: int) -> None:
+    def before_teacher_step(self, interrupted: Callable[[], bool], epoch: int) -> None:
         """Before a step of the teachers: report progress. Raises Stopped."""
         stop, epochs = interrupted(), self.recipe.teacher * COUNT
         if self.progress_due():

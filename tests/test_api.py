@@ -17,11 +17,11 @@ from PIL import Image
 from cifar_torch.api import MAX_UPLOAD, app_kwargs
 from cifar_torch.api.schema import PictureAnswer
 from cifar_torch.api.uploads import MAX_PICTURES
-from cifar_torch.batching import Batcher
 from cifar_torch.checkpoint import Checkpoint, save_checkpoint
 from cifar_torch.classifier import Answer, Classifiers
 from cifar_torch.data import CIFAR10_CLASSES
 from cifar_torch.model import CifarNet
+from cifar_torch.serving import Batcher
 
 ACCOUNT = ("anna", "pässword: with a colon")
 

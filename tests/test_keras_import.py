@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from cifar_torch.checkpoint import load_checkpoint
 from cifar_torch.classifier import Classifier
@@ -20,10 +21,16 @@ from keras import layers
 
 
 def network(
-    classes=10, activation="relu", pooling=layers.MaxPooling2D, rescaling=False, softmax=True
+    classes=10,
+    activation="relu",
+    pooling=layers.MaxPooling2D,
+    rescaling=False,
+    softmax=True,
+    policy="float32",
 ):
     """The report's network as its script writes it, with weights that tell pictures apart."""
     keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy(policy)
     limit = keras.constraints.MaxNorm(3)
     stack = [layers.Input((32, 32, 3))] + [layers.Rescaling(1 / 255)] * rescaling
     for channels in (32, 64, 128):
@@ -62,10 +69,37 @@ def test_the_checkpoint_answers_as_the_keras_model_does(tmp_path, suffix):
     assert f"trained with Keras: its weights come from `model.{suffix}`" in card
 
 
-@pytest.mark.parametrize("variant", [{"rescaling": True}, {"softmax": False}])
+@pytest.mark.parametrize(
+    "variant",
+    [{"rescaling": True}, {"softmax": False}, {"policy": "mixed_bfloat16"}],
+)
 def test_other_ways_to_write_the_same_network(tmp_path, variant):
     network(**variant).save(tmp_path / "m.keras")
     assert import_keras(tmp_path / "m.keras").class_names == CIFAR10_CLASSES
+
+
+@pytest.mark.parametrize(("pixels", "low", "high"), [("-1..1", -1, 1), ("0..255", 0, 255)])
+def test_pixels_on_another_scale(tmp_path, pixels, low, high):
+    model = network()
+    model.save(tmp_path / "m.keras")
+    checkpoint = import_keras(tmp_path / "m.keras", pixels=pixels)
+    images = torch.randint(256, (4, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    inputs = low + (high - low) * images.permute(0, 2, 3, 1).numpy() / 255
+    with torch.no_grad():
+        found = checkpoint.model(images).softmax(dim=1)
+    np.testing.assert_allclose(found, model.predict(inputs, verbose=0), atol=1e-4)
+
+
+def test_weights_in_bfloat16_are_refused(tmp_path):
+    network(policy="bfloat16").save(tmp_path / "m.keras")
+    with pytest.raises(UserError, match="weights in bfloat16; they must be float32"):
+        import_keras(tmp_path / "m.keras")
+
+
+def test_one_output_is_no_class(tmp_path):
+    network(classes=1).save(tmp_path / "m.keras")
+    with pytest.raises(UserError, match="2 classes or more"):
+        import_keras(tmp_path / "m.keras", ["thing"])
 
 
 def test_classes_of_ones_own_have_names(tmp_path):

@@ -13,9 +13,9 @@ import cifar_torch
 from cifar_torch.api.guard import Guard
 from cifar_torch.api.schema import CLASSIFY, SECURITY_SCHEMES, Answers, PictureAnswer
 from cifar_torch.api.uploads import RefusedError, read_pictures
-from cifar_torch.batching import Batcher
 from cifar_torch.errors import UserError
 from cifar_torch.images import ImageError
+from cifar_torch.serving import Batcher
 
 
 def app_kwargs(batcher: Batcher) -> dict[str, Any]:

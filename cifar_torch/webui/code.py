@@ -3,9 +3,9 @@
 import gradio as gr
 from gradio.components.label import LabelConfidence, LabelData
 
-from cifar_torch.batching import Batcher
 from cifar_torch.classifier import Answer
 from cifar_torch.errors import UserError
+from cifar_torch.serving import Batcher
 from cifar_torch.webui.page import PRIVATE, QUIET, Page, told
 from cifar_torch.webui.upload import Picture
 from cifar_torch.webui.words import Words

@@ -52,7 +52,7 @@ def read_options(arguments: list[str]) -> Options:
     option("--checkpoints", "checkpoints", "DIR", "folder of the checkpoints in the model menu")
     option("--host", host, "HOST", "address to listen on")
     option("--port", port, "PORT", "port to listen on")
-    switch("--share", "make a public link for 72 hours, through Gradio's servers")
+    switch("--share", "make a public link for up to a week, through Gradio's servers")
     option("--auth", None, "USER:PASSWORD", "ask everybody for this name and password")
     switch("--allow-training", "let visitors train even where strangers can reach the page")
     switch("--mcp", "serve the classifier as a tool for language models, too (MCP)")

@@ -11,8 +11,8 @@ import torch
 
 from cifar_torch import kernels
 from cifar_torch.api import MAX_UPLOAD, app_kwargs
-from cifar_torch.batching import Batcher
 from cifar_torch.errors import UserError
+from cifar_torch.serving import Batcher
 from cifar_torch.webui.options import Options
 from cifar_torch.webui.theme import STYLE, theme
 from cifar_torch.webui.words import label

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from cifar_torch import kernels
-from cifar_torch.batching import Batcher
 from cifar_torch.classifier import Classifiers
 from cifar_torch.errors import UserError
+from cifar_torch.serving import Batcher
 from cifar_torch.webui.options import read_options
 from cifar_torch.webui.serve import launch
 from tests.server import ROOT
