@@ -8,7 +8,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from cifar_torch.errors import UserError
-from cifar_torch.recipes import RECIPES, Recipe, choices, get_recipe
+from cifar_torch.recipes import RECIPES, Recipe, changed, choices
+
+FIRST = next(iter(RECIPES))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -20,9 +22,13 @@ def parser() -> argparse.ArgumentParser:
         "  python train.py --image-folder my-pictures --epochs 10 --out checkpoints/mine\n"
         "  python train.py --image-folder my-pictures --start-from checkpoints/best",
     )
-    p.add_argument("--recipe", default="report", choices=RECIPES, help="default: report")
+    p.add_argument("--recipe", choices=RECIPES, help="default: report")
     p.add_argument("--out", type=Path, help="checkpoint folder to write (default: runs/RECIPE)")
-    p.add_argument("--resume", action="store_true", help="go on with the unfinished run in --out")
+    p.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the unfinished run in --out, with its recipe, seed and precision",
+    )
     p.add_argument(
         "--start-from",
         type=Path,
@@ -33,7 +39,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--seed",
         type=_seed,
-        default=0,
         metavar="N",
         help="of weights, order and dropout (default: 0)",
     )
@@ -41,7 +46,6 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     run.add_argument(
         "--precision",
-        default="auto",
         choices=("auto", "fp32", "bf16"),
         help="to multiply in; auto takes bf16 where the processor has it (default: auto)",
     )
@@ -88,12 +92,12 @@ def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done, 2 a mistake, 130 stopped by Ctrl-C."""
     arguments = sys.argv[1:] if argv is None else argv
     args = parser().parse_args(arguments)
-    changes = {f.name: getattr(args, f.name) for f in fields(Recipe) if f.name != "name"}
-    out = args.out or Path("runs") / args.recipe
+    out = args.out or Path("runs") / (args.recipe or FIRST)
     # Imported here: --help should not wait for torch.
     from cifar_torch import kernels
     from cifar_torch.checkpoint import load_checkpoint
     from cifar_torch.data import Data, load_data
+    from cifar_torch.run import begun_with
     from cifar_torch.training import Stopped, train
 
     def load() -> Data:
@@ -101,14 +105,18 @@ def main(argv: list[str] | None = None) -> int:
         return replace(data, origin=args.origin) if args.origin else data
 
     kernels.prepare()
+    recipe, seed, precision = (args.resume and begun_with(out)) or (None, 0, "auto")
+    if recipe is None or args.recipe not in (None, recipe.name):
+        recipe = RECIPES[args.recipe or FIRST]
+    changes = {f.name: getattr(args, f.name) for f in fields(Recipe) if f.name != "name"}
     try:
         checkpoint = train(
             load,
-            get_recipe(args.recipe, **changes),
+            changed(recipe, **changes),
             out,
             device=args.device,
-            precision=args.precision,
-            seed=args.seed,
+            precision=args.precision or precision,
+            seed=seed if args.seed is None else args.seed,
             resume=args.resume,
             start_from=load_checkpoint(args.start_from) if args.start_from else None,
         )

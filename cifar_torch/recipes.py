@@ -153,7 +153,12 @@ def get_recipe(name: str, **changes: Any) -> Recipe:
     """The recipe of that name with some fields changed; None means unchanged. Raises UserError."""
     if name not in RECIPES:
         raise UserError(f"unknown recipe {name!r}; there are: {', '.join(RECIPES)}")
-    return replace(RECIPES[name], **{k: v for k, v in changes.items() if v is not None})
+    return changed(RECIPES[name], **changes)
+
+
+def changed(recipe: Recipe, **changes: Any) -> Recipe:
+    """The recipe with some fields changed; None means unchanged. Raises UserError."""
+    return replace(recipe, **{k: v for k, v in changes.items() if v is not None})
 
 
 def choices(kind: Any) -> tuple[str, ...] | None:

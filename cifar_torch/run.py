@@ -72,9 +72,7 @@ class Run:
         try:
             with safe_open(path, "pt") as file:
                 meta = file.metadata()
-                # A run that was begun before there was some knob had it at its default.
-                before = settings | {"started_from": None} | json.loads(meta["settings"])
-                before["recipe"] = asdict(Recipe()) | before["recipe"]
+                before = settings | {"started_from": None} | _settings(meta)
                 for name, value in settings.items():
                     if before[name] != value:
                         raise UserError(
@@ -93,6 +91,23 @@ class Run:
         if self.average and self.step % every == 0:
             keep = min(decay**every, self.step / (self.step + 9 * every))
             torch._foreach_lerp_(self.average.vectors, self.weights.vectors, 1 - keep)
+
+
+def begun_with(out: Path) -> tuple[Recipe, int, str] | None:
+    """Recipe, seed and precision of the unfinished run in a checkpoint folder; None: there is no
+    such run, or none that can be read."""
+    try:
+        with safe_open(out / STATE, "pt") as file:
+            settings = _settings(file.metadata())
+        return Recipe(**settings["recipe"]), settings["seed"], settings["precision"]
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _settings(meta: dict[str, str]) -> dict[str, Any]:
+    """A run that was begun before there was some knob had it at its default."""
+    settings = json.loads(meta["settings"])
+    return settings | {"recipe": asdict(Recipe()) | settings["recipe"]}
 
 
 def _difference(name: str, settings: dict[str, Any], now: Any) -> str:

@@ -110,7 +110,7 @@ def train(
         )
         if going_on:
             trainer.resume(required=resume)
-        with interruptions() as interrupted:
+        with interruptions(alone=processes.count == 1) as interrupted:
             return trainer.fit(interrupted)
 
 
@@ -409,8 +409,10 @@ def describe_epoch(row: dict[str, float], epochs: int) -> str:
 
 
 @contextmanager
-def interruptions() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C sets a flag instead of breaking a step in two; a second Ctrl-C ends the program."""
+def interruptions(alone: bool) -> Iterator[Callable[[], bool]]:
+    """Ctrl-C sets a flag instead of breaking a step in two; a second Ctrl-C ends the program. So
+    does SIGTERM, which a machine that is about to stop sends, but for torchrun's processes, which
+    it ends with it when one of them has died."""
     pressed = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield pressed.is_set  # signals reach the main thread only
@@ -418,10 +420,12 @@ def interruptions() -> Iterator[Callable[[], bool]]:
 
     def note(signum: int, frame: Any) -> None:
         pressed.set()
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signum, before[signum])
 
-    before = signal.signal(signal.SIGINT, note)
+    signals = (signal.SIGINT, signal.SIGTERM) if alone else (signal.SIGINT,)
+    before = {int(signum): signal.signal(signum, note) for signum in signals}
     try:
         yield pressed.is_set
     finally:
-        signal.signal(signal.SIGINT, before)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

@@ -99,7 +99,8 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_weights_bit_for_bit(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent as a POSIX signal")
-def test_ctrl_c_saves_and_says_how_to_go_on(folder, tmp_path):
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_saves_and_says_how_to_go_on(folder, tmp_path, sent):
     out = tmp_path / "out"
     arguments = ["--image-folder", folder, "--epochs", 400, "--batch-size", 64, "--out", out]
     command = [sys.executable, "-u", "train.py", *map(str, arguments)]
@@ -108,7 +109,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(folder, tmp_path):
     ) as process:
         while not process.stdout.readline().startswith("Epoch 2/"):
             assert process.poll() is None, process.stderr.read()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         errors = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert "Traceback" not in errors
@@ -116,6 +117,22 @@ def test_ctrl_c_saves_and_says_how_to_go_on(folder, tmp_path):
         r"Stopped in epoch \d+ of 400\. Go on with:\n  python train\.py .*--resume", errors
     )
     assert (out / STATE).exists() and (out / "model.safetensors").exists()
+
+
+def test_a_resumed_run_has_the_recipe_and_the_seed_that_it_was_begun_with(folder, tmp_path):
+    out, data = tmp_path / "out", load_image_folder(folder, cache=tmp_path)
+    recipe = get_recipe("fast", epochs=2, batch_size=32, lr=0.001)
+    with pytest.raises(Stopped):
+        train(
+            data, recipe, out, device="cpu", precision="fp32", seed=7, on_progress=lambda p: False
+        )
+    done = run_train("--image-folder", folder, "--out", out, "--resume", "--seed", 8)
+    assert done.returncode == 2 and "another seed (7, now 8)" in done.stderr
+    done = run_train("--image-folder", folder, "--out", out, "--resume")
+    assert done.returncode == 0, done.stderr
+    config = load_checkpoint(out).config
+    assert (config["recipe"]["name"], config["recipe"]["lr"]) == ("fast", 0.001)
+    assert (config["seed"], config["precision"]) == (7, "fp32")
 
 
 def test_every_field_of_a_recipe_has_a_flag_with_help():
