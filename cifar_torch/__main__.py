@@ -81,12 +81,12 @@ def _add_data_options(command: argparse.ArgumentParser) -> None:
 
 def predict(args: argparse.Namespace) -> int:
     from cifar_torch.classifier import Classifier
-    from cifar_torch.images import ImageError, look, open_image
+    from cifar_torch.images import ImageError, look_at
 
     classifier, failures = Classifier.load(args.checkpoint), 0
     for path in args.images:
         try:
-            answer = classifier.classify_views([look(open_image(path, name=path))])[0]
+            answer = classifier.classify_views([look_at(path, name=path)])[0]
         except ImageError as error:
             failures += 1
             print(f"{error}", file=sys.stderr)

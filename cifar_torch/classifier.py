@@ -19,7 +19,7 @@ from cifar_torch.checkpoint import (
 from cifar_torch.device import choose_precision
 from cifar_torch.errors import UserError
 from cifar_torch.evaluation import Views, log_probabilities, predict_logits
-from cifar_torch.images import ImageSource, look, open_image
+from cifar_torch.images import ImageSource, look_at
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Classifier:
 
     def classify(self, source: ImageSource) -> Answer:
         """The answer for one picture: a path, bytes, PIL image or array. Raises ImageError."""
-        return self.classify_views([look(open_image(source))])[0]
+        return self.classify_views([look_at(source)])[0]
 
     def classify_views(self, pictures: Sequence[np.ndarray]) -> list[Answer]:
         """The answers for pictures as `look` gives them, each (V, 32, 32, 3) uint8."""

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from cifar_torch.cache import cache_folder, keep
 from cifar_torch.errors import UserError
-from cifar_torch.images import EXTENSIONS, IMAGE_SIZE, ImageError, look, open_image, to_pixels
+from cifar_torch.images import EXTENSIONS, IMAGE_SIZE, ImageError, look_at, open_image, to_pixels
 
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -198,7 +198,7 @@ def load_photos(
     photos, labels = [], []
     for path, label in files:
         try:
-            photos.append(look(open_image(folder / path, name=str(folder / path))))
+            photos.append(look_at(folder / path, name=str(folder / path)))
         except ImageError as error:
             if strict:
                 raise UserError(f"{error} Without --strict it is skipped.") from error

@@ -132,6 +132,11 @@ def to_pixels(
     return np.asarray(small.filter(ImageFilter.GaussianBlur(SOFTNESS)))
 
 
+def look_at(source: ImageSource, name: str | None = None) -> np.ndarray:
+    """The views of a picture that has yet to be read. Raises ImageError."""
+    return look(open_image(source, name))
+
+
 def look(image: Image.Image) -> np.ndarray:
     """The views (V, 32, 32, 3) uint8 of a picture that the network's answers are averaged over:
     the whole picture, its middle square, and the middle of that; of a 32x32 picture itself."""

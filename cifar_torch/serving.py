@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cifar_torch.classifier import Answer, Classifiers
-from cifar_torch.images import ImageSource, look, open_image
+from cifar_torch.images import ImageSource, look_at
 
 DECODERS = 2  # threads; Pillow releases the interpreter's lock while it decodes
 MAX_BATCH = 16  # pictures of one pass; 64 would be 5% quicker, and take 150 MB more of fragments
@@ -45,7 +45,7 @@ class Batcher:
         """The checkpoint's name and its answer for a picture as `open_image` takes it; `name` is
         what errors call it. Raises ImageError, and what `Classifiers.get` raises."""
         loop = asyncio.get_running_loop()
-        views = await loop.run_in_executor(self._decoders, _decode, source, name)
+        views = await loop.run_in_executor(self._decoders, look_at, source, name)
         return await asyncio.wrap_future(self.submit(model, views))
 
     def submit(self, model: str | None, views: np.ndarray) -> Future[tuple[str, Answer]]:
@@ -75,7 +75,3 @@ class Batcher:
         else:
             for job, answer in zip(jobs, answers, strict=True):
                 job.future.set_result((name or "", answer))
-
-
-def _decode(source: ImageSource, name: str | None) -> np.ndarray:
-    return look(open_image(source, name))

@@ -6,12 +6,18 @@ from cifar_torch.webui.pictures import colours, overlay
 from tests.webui.visitor import browser_test, choose_example, open_tab
 
 
+def look_inside(visit, name: str):
+    """The page with this example in the second tab."""
+    page = visit()
+    choose_example(page, name)
+    open_tab(page, "inside")
+    page.get_by_text(f"what speaks for {name}").wait_for()
+    return page
+
+
 @browser_test
 def test_a_visitor_follows_the_picture_through_the_network(visit):
-    page = visit()
-    choose_example(page, "dog")
-    open_tab(page, "inside")
-    page.get_by_text("what speaks for dog").wait_for()
+    page = look_inside(visit, "dog")
     rows = page.locator("#layers label").all_inner_texts()
     assert len(rows) == 19
     assert rows[0].split() == ["conv2d", "32", "×", "32", "×", "32", "896"]
@@ -80,10 +86,7 @@ def test_a_pooling_shows_its_window_and_another_map_can_be_chosen(visit):
 
 @browser_test
 def test_grad_cam_can_be_asked_for_another_class(visit):
-    page = visit()
-    choose_example(page, "ship")
-    open_tab(page, "inside")
-    page.get_by_text("what speaks for ship").wait_for()
+    page = look_inside(visit, "ship")
     page.locator("#cam-class input").click()
     page.get_by_role("option", name="frog").click()
     page.get_by_text("what speaks for frog").wait_for()
