@@ -54,9 +54,10 @@ def parser() -> argparse.ArgumentParser:
     )
     c.add_argument(
         "--pixels",
-        default="0..1",
-        choices=("0..1", "-1..1", "0..255"),
-        help="the scale of the pixels that it was trained on (default: %(default)s)",
+        default="unit",
+        choices=("unit", "signed", "bytes"),
+        help="the scale of the pixels that it takes: 0 to 1, -1 to 1 or 0 to 255; with a Rescaling "
+        "layer of its own the default (default: %(default)s)",
     )
     c.set_defaults(run=import_keras)
 
@@ -229,7 +230,7 @@ def import_keras(args: argparse.Namespace) -> int:
     check_destination(out)
     checkpoint = keras_import.import_keras(args.model, args.class_names, args.pixels)
     save_checkpoint(checkpoint, out, lambda folder: write_card(checkpoint, folder))
-    print(f"Saved in {out}. Its answers are those of {args.model} for pixels on {args.pixels}.")
+    print(f"Saved in {out}. Its answers are those of {args.model}.")
     return 0
 
 

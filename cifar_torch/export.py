@@ -1,5 +1,6 @@
 """A checkpoint -> one ONNX file that answers as the classifier does, calibration and all."""
 
+import contextlib
 import json
 import math
 import os
@@ -44,6 +45,8 @@ def export_onnx(checkpoint: Checkpoint, path: str | Path) -> None:
     Raises UserError: the packages onnx and onnxscript are missing, or `path` cannot be written.
     """
     path = Path(path)
+    if not path.name:
+        raise UserError(f"{str(path)!r} names no file; as in --out best.onnx.")
     try:
         import onnx
         import onnxscript  # noqa: F401  # torch.onnx needs it
@@ -76,4 +79,5 @@ def export_onnx(checkpoint: Checkpoint, path: str | Path) -> None:
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the place may be one where nothing can be
+            temporary.unlink()

@@ -1,6 +1,7 @@
 """A Keras model file of this network -> a checkpoint."""
 
 import os
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,20 @@ from cifar_torch.images import IMAGE_SIZE
 from cifar_torch.model import CifarNet
 
 # Mean and deviation, of pixels / 255, for each scale on which people give pixels to a network.
-PIXELS = {"0..1": (0.0, 1.0), "-1..1": (0.5, 0.5), "0..255": (0.0, 1 / 255)}
-TOLERANCE = 1e-4  # most by which a probability may differ; float32 differs by a hundredth of it
+PIXELS = {"unit": (0.0, 1.0), "signed": (0.5, 0.5), "bytes": (0.0, 1 / 255)}
+TOLERANCE = 1e-4  # most by which log-probabilities may differ; float32 differs by a tenth of it
+TINY = 1e-30  # probabilities from here down are equals
 
 
 def import_keras(
-    path: str | Path, class_names: Sequence[str] | None = None, pixels: str = "0..1"
+    path: str | Path, class_names: Sequence[str] | None = None, pixels: str = "unit"
 ) -> Checkpoint:
     """The checkpoint with the weights of a Keras model, `.keras` or `.h5`. Never runs code from the
     file.
 
     That it is this network is seen by its answers: both are asked about the same random images.
     What cannot be seen is the scale of the pixels that it was trained on, one of PIXELS; with a
-    Rescaling layer of its own it is "0..1". `class_names` are in the order of its outputs; default:
+    Rescaling layer of its own it is "unit". `class_names` are in the order of its outputs; default:
     CIFAR-10's, where there are ten. Raises UserError: Keras is missing or too old, no such file,
     not a Keras model, another network.
     """
@@ -38,6 +40,8 @@ def import_keras(
     odd = {str(array.dtype) for array in weights} - {"float32"}
     if odd:
         raise UserError(f"{path} has weights in {', '.join(odd)}; they must be float32.")
+    if not all(np.isfinite(array).all() for array in weights):
+        raise UserError(f"{path} has weights that are no numbers.")
     count = len(weights[-1]) if weights else 0
     mean, std = PIXELS[pixels]
     model = CifarNet(max(count, 1), mean=[mean] * 3, std=[std] * 3).eval()
@@ -64,8 +68,12 @@ def import_keras(
 
 
 def _load(path: Path) -> Any:
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"there is no file {path}.")
+    if path.is_dir() or path.suffix not in (".keras", ".h5", ".hdf5"):
+        raise UserError(f"{path} is neither a .keras nor a .h5 file.")
+    if path.suffix == ".keras" and not zipfile.is_zipfile(path):
+        raise UserError(f"{path} is cut off, or no .keras file.")
     os.environ.setdefault("KERAS_BACKEND", "torch")
     os.environ.setdefault("KERAS_TORCH_DEVICE", "cpu")  # a GPU's convolutions are less exact
     try:
@@ -83,6 +91,8 @@ def _load(path: Path) -> Any:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # whatever it is: Keras raises nearly every kind
         reason = str(error).partition("\n")[0] or type(error).__name__
+        if "safe_mode" in reason:
+            reason = "it holds code of its own, as a Lambda layer does, which is never run."
         raise UserError(f"Keras cannot read {path}: {reason}") from error
     for layer in model.layers:
         layer.dtype_policy = "float32"  # as the answers that it is compared with
@@ -99,10 +109,13 @@ def _names(path: Path, count: int, given: Sequence[str] | None) -> Sequence[str]
             "--class-names cat dog."
         )
     names = CIFAR10_CLASSES if given is None else given
-    if (len(names), len(set(names))) != (count, count):
+    if len(names) != count:
         raise UserError(
             f"{path} has {count} classes, and the names are {len(names)}: {', '.join(names)}."
         )
+    plain = all(name and name == name.strip() and name.isprintable() for name in names)
+    if len(set(names)) != count or not plain:
+        raise UserError(f"the class names must differ and be plain text: {list(names)!a}.")
     return names
 
 
@@ -125,26 +138,34 @@ def _compare(path: Path, keras_model: Any, model: CifarNet) -> None:
     """Raises UserError: the same weights give other answers."""
     generator = torch.Generator().manual_seed(0)
     shape = (16, 3, IMAGE_SIZE, IMAGE_SIZE)
-    images = torch.randint(256, shape, generator=generator).float()
-    ours = model(images).softmax(dim=1).numpy()
-    by = min(
-        np.abs(_probabilities(keras_model.predict(_channels_last(x), verbose=0)) - ours).max()
-        for x in (model.normalise(images), images)  # the latter into a Rescaling layer
-    )
-    if not by < TOLERANCE:
+    # Of much to little contrast: a network that is sure of all it sees would hide what it computes.
+    contrast = torch.logspace(0.5, -2.5, shape[0])[:, None, None, None]
+    images = torch.randint(256, shape, generator=generator) * contrast
+    ours = model(images).log_softmax(dim=1).numpy()
+    try:
+        # Pixels as it was trained on them, or as they are, into a Rescaling layer.
+        theirs = [
+            _log_probabilities(keras_model.predict(x.permute(0, 2, 3, 1).numpy(), verbose=0))
+            for x in (model.normalise(images), images)
+        ]
+    except Exception as error:  # whatever Keras raises of inputs and outputs that are others
         raise UserError(
-            f"{path} has weights like this network's, but its answers differ, by up to {by:.2g}: "
-            "an activation, a padding or a pooling is another one."
+            f"{path} does not take pictures (32, 32, 3) and give one answer for each."
+        ) from error
+    floor = np.log(TINY)
+    if not any(
+        np.allclose(x.clip(floor), ours.clip(floor), rtol=TOLERANCE, atol=TOLERANCE) for x in theirs
+    ):
+        raise UserError(
+            f"{path} has weights like this network's, but its answers differ: an activation, a "
+            "padding, a pooling, something before the first layer, or the scale of its pixels "
+            "(--pixels) is another one."
         )
 
 
-def _channels_last(images: Tensor) -> np.ndarray:
-    return images.permute(0, 2, 3, 1).numpy()
-
-
-def _probabilities(answers: np.ndarray) -> np.ndarray:
-    """The model's answers, through a softmax where it ends without one."""
+def _log_probabilities(answers: np.ndarray) -> np.ndarray:
+    """The logarithms of the model's answers, through a softmax where it ends without one."""
     if np.allclose(answers.sum(axis=1), 1, atol=1e-3):
-        return answers
-    exponentials = np.exp(answers - answers.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
+        return np.log(answers.clip(TINY))
+    highest = answers.max(axis=1, keepdims=True)
+    return answers - highest - np.log(np.exp(answers - highest).sum(axis=1, keepdims=True))

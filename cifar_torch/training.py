@@ -1,7 +1,6 @@
 """The training loop: fit, validate, stop and resume, on one process or several."""
 
 import math
-import shutil
 import signal
 import threading
 import time
@@ -46,7 +45,7 @@ from cifar_torch.run import Run
 from cifar_torch.step import make_step
 from cifar_torch.teacher import COUNT
 
-CURVES_EVERY = 10.0  # seconds: drawing takes 0.3 s, an epoch on a GPU takes less than that
+SAVE_EVERY = 10.0  # seconds: writing and drawing take 0.5 s, an epoch on a GPU takes less than that
 PROGRESS_EVERY = 0.5  # seconds between two calls of on_progress
 AGREE_EVERY = 20  # steps between two looks at whether another process was asked to stop
 MIN_CALIBRATION = 100  # held-out images; fewer tell nothing of confidence
@@ -92,7 +91,8 @@ def train(
     start_from: Checkpoint | None = None,
     on_progress: OnProgress | None = None,
 ) -> Checkpoint | None:
-    """Train the network on `data`; `out` becomes a checkpoint folder, written after every epoch.
+    """Train the network on `data`; `out` becomes a checkpoint folder, written after every
+    epoch, but for those that end within ten seconds of the last time.
 
     The weights of `start_from` are trained on, with its normalisation, instead of random ones: all
     of them where `data` has the same classes, else all but the last layer's. `data` may be a
@@ -132,7 +132,7 @@ class Trainer:
         self.processes, self.device = processes, processes.device
         self.on_progress: OnProgress = on_progress or (lambda progress: True)
         self.last_progress = 0.0 if on_progress else math.inf  # when it was last called
-        self.last_curves = 0.0
+        self.last_saved = -math.inf
         if self.device.type == "cpu":
             kernels.prepare()
         # The first one's, as machines may differ.
@@ -168,7 +168,8 @@ class Trainer:
             self.say(describe_epoch(self.run.history[-1], self.recipe.epochs))
             self.run.seconds = 0.0
             self.run.sums.zero_()
-            checkpoint = self.save(finished=epoch + 1 == self.recipe.epochs)
+            last = epoch + 1 == self.recipe.epochs
+            checkpoint = self.save(finished=last, can_wait=not last)
         if self.run.history[-1]["val_loss"] > math.log(len(self.data.class_names)):
             self.say(NOTHING_LEARNED)
         return checkpoint
@@ -283,31 +284,30 @@ class Trainer:
 
     # ------------------------------------------------------------------------ saving, resuming
 
-    def save(self, finished: bool) -> Checkpoint | None:
-        """Write the checkpoint folder, with what a resumed run needs while there is one."""
+    def save(self, finished: bool, can_wait: bool = False) -> Checkpoint | None:
+        """Write the checkpoint folder, with what a resumed run needs while there is one; where it
+        `can_wait`, not if it was written a moment ago."""
         written: list[Checkpoint] = []
 
         def write() -> None:
+            if can_wait and time.perf_counter() - self.last_saved < SAVE_EVERY:
+                return
             checkpoint = self.checkpoint(finished)
             save_checkpoint(
                 checkpoint, self.out, lambda folder: self.save_extras(folder, checkpoint)
             )
             written.append(checkpoint)
+            self.last_saved = time.perf_counter()
 
         self.processes.from_first(write)
         return written[0] if written else None
 
     def save_extras(self, folder: Path, checkpoint: Checkpoint) -> None:
-        run, finished = self.run, checkpoint.metrics["finished"]
-        due = time.perf_counter() - self.last_curves >= CURVES_EVERY
-        if run.history and (finished or due):
-            save_figure(curves(run.history), folder / "curves.png")
-            self.last_curves = time.perf_counter()
-        elif (self.out / "curves.png").exists():
-            shutil.copy(self.out / "curves.png", folder)
+        if self.run.history:
+            save_figure(curves(self.run.history), folder / "curves.png")
         write_card(checkpoint, folder)
-        if not finished:
-            run.save(folder, self.settings())
+        if not checkpoint.metrics["finished"]:
+            self.run.save(folder, self.settings())
 
     def settings(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed."""

@@ -27,6 +27,7 @@ def network(
     rescaling=False,
     softmax=True,
     policy="float32",
+    scale=1.5,
 ):
     """The report's network as its script writes it, with weights that tell pictures apart."""
     keras.utils.set_random_seed(0)
@@ -47,7 +48,7 @@ def network(
         weights = layer.get_weights()
         if weights:  # biases begin at zero, which would hide a wrong order
             bias = np.random.default_rng(0).normal(0, 0.1, weights[1].shape)
-            layer.set_weights([weights[0] * 1.5, bias])
+            layer.set_weights([weights[0] * scale, bias])
     return model
 
 
@@ -78,7 +79,7 @@ def test_other_ways_to_write_the_same_network(tmp_path, variant):
     assert import_keras(tmp_path / "m.keras").class_names == CIFAR10_CLASSES
 
 
-@pytest.mark.parametrize(("pixels", "low", "high"), [("-1..1", -1, 1), ("0..255", 0, 255)])
+@pytest.mark.parametrize(("pixels", "low", "high"), [("signed", -1, 1), ("bytes", 0, 255)])
 def test_pixels_on_another_scale(tmp_path, pixels, low, high):
     model = network()
     model.save(tmp_path / "m.keras")
@@ -114,12 +115,37 @@ def test_classes_of_ones_own_have_names(tmp_path):
         import_keras(tmp_path / "m.keras")
     with pytest.raises(UserError, match="has 3 classes, and the names are 2: a, b"):
         import_keras(tmp_path / "m.keras", ["a", "b"])
+    for names in (["a", "a", "b"], ["a", "", "b"], ["a", "b\n", "c"], ["a", "b", "\udcff"]):
+        with pytest.raises(UserError, match="must differ and be plain text"):
+            import_keras(tmp_path / "m.keras", names)
 
 
-@pytest.mark.parametrize("variant", [{"activation": "elu"}, {"pooling": layers.AveragePooling2D}])
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {"activation": "elu"},
+        {"pooling": layers.AveragePooling2D},
+        {"activation": "elu", "scale": 3},  # so sure of its answers that they are all 0 or 1
+    ],
+)
 def test_the_same_weights_in_another_network_are_refused(tmp_path, variant):
     network(**variant).save(tmp_path / "m.keras")
     with pytest.raises(UserError, match="its answers differ"):
+        import_keras(tmp_path / "m.keras")
+
+
+def test_other_outputs_are_refused(tmp_path):
+    model = network()
+    two = keras.Model(model.inputs, [model.outputs[0], model.layers[-3].output])
+    two.save(tmp_path / "m.keras")
+    with pytest.raises(UserError, match="give one answer for each"):
+        import_keras(tmp_path / "m.keras")
+
+
+def test_code_in_the_file_is_not_run(tmp_path):
+    stack = [layers.Input((32, 32, 3)), layers.Lambda(lambda x: x), layers.Flatten()]
+    keras.Sequential([*stack, layers.Dense(10)]).save(tmp_path / "m.keras")
+    with pytest.raises(UserError, match="holds code of its own"):
         import_keras(tmp_path / "m.keras")
 
 
@@ -131,8 +157,14 @@ def test_another_network_is_refused(tmp_path):
 
 
 def test_mistakes_end_with_a_sentence(tmp_path, monkeypatch):
-    (tmp_path / "text.h5").write_text("no model")
-    for name, message in (("nowhere.h5", "there is no file"), ("text.h5", "Keras cannot read")):
+    for name in ("text.h5", "text.keras", "text.txt"):
+        (tmp_path / name).write_text("no model")
+    for name, message in (
+        ("nowhere.h5", "there is no file"),
+        ("text.h5", "Keras cannot read"),
+        ("text.keras", "is cut off, or no .keras file"),
+        ("text.txt", "is neither a .keras nor a .h5 file"),
+    ):
         done = run("import-keras", tmp_path / name, "--out", tmp_path / "out")
         assert done.returncode == 2 and message in done.stderr
         assert "Traceback" not in done.stderr and not (tmp_path / "out").exists()
