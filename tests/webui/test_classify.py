@@ -89,7 +89,7 @@ def test_switching_the_model_answers_anew(visit):
 @browser_test
 def test_the_menu_has_best_first_with_its_accuracy(visit):
     page = visit()
-    assert page.locator("#model input").input_value() == "best · 100.0%"
+    assert page.locator("#model input").input_value() == "best · 100%"
 
 
 @browser_test
