@@ -104,10 +104,11 @@ def predict(args: argparse.Namespace) -> int:
 def evaluate(args: argparse.Namespace) -> int:
     from cifar_torch import figures
     from cifar_torch.card import write_card
-    from cifar_torch.checkpoint import METRICS, changed_folder, write_json
+    from cifar_torch.checkpoint import METRICS, write_json
     from cifar_torch.classifier import Classifier
     from cifar_torch.data import CIFAR10_CLASSES, load_cifar10, load_photos, load_test_images
     from cifar_torch.evaluation import measure, measure_photos
+    from cifar_torch.files import changed_folder
 
     classifier = Classifier.load(args.checkpoint, precision="fp32")  # the same on every machine
     if args.image_folder:

@@ -1,6 +1,5 @@
 """What takes long to make is kept between runs, in a folder that can be deleted at any time."""
 
-import contextlib
 import os
 import sys
 from pathlib import Path
@@ -8,6 +7,8 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
+
+from cifar_torch.files import replaced_file
 
 
 def cache_folder() -> Path:
@@ -21,14 +22,10 @@ def keep(path: Path, tensors: dict[str, Tensor], meta: dict[str, str] | None = N
 
     A cache that cannot be written stops nobody: that is said, and False is returned.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, temporary, meta)
-        os.replace(temporary, path)
+        with replaced_file(path) as new:
+            save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, new, meta)
         return True
     except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         print(f"{path.name} could not be kept in {path.parent}: {error}", file=sys.stderr)
         return False

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_torch.checkpoint import CARD, FIGURES, Checkpoint
-from cifar_torch.data import CIFAR10_ORIGIN
+from cifar_torch.data import CIFAR10_CLASSES, CIFAR10_ORIGIN
 from cifar_torch.evaluation import confusion_shares, wilson_interval
 from cifar_torch.recipes import RECIPES, Recipe
 
@@ -104,12 +104,13 @@ def _limits(config: dict[str, Any]) -> str:
 
 
 def _front_matter(config: dict[str, Any], metrics: dict[str, Any]) -> str:
+    cifar10 = "cifar10, " if tuple(config["class_names"]) == CIFAR10_CLASSES else ""
     lines = [
         "---",
         "license: apache-2.0",
         "library_name: cifar-torch",
         "pipeline_tag: image-classification",
-        "tags: [cifar10, image-classification, pytorch_model_hub_mixin]",
+        f"tags: [{cifar10}image-classification, pytorch_model_hub_mixin]",
     ]
     if "accuracy" in metrics:
         lines += [

@@ -1,15 +1,12 @@
 """A checkpoint folder: weights, config and metrics, written so that no reader sees half of one."""
 
 import csv
-import glob
 import json
 import math
 import os
 import platform
 import shutil
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from safetensors.torch import load_file
 
 import cifar_torch
 from cifar_torch.errors import UserError
+from cifar_torch.files import folder_identity, recover_folder, replaced_folder
 from cifar_torch.model import LAST, SETTINGS, CifarNet
 
 WEIGHTS, CONFIG, METRICS, HISTORY, CARD = (
@@ -102,19 +100,6 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
             if folder_identity(folder) == before:
                 return checkpoint
         # The folder was replaced while it was read: read the new one.
-
-
-def folder_identity(folder: Path) -> tuple[int, int] | None:
-    """Which folder stands there. The next folder but one gets the same inode, but a later time."""
-    for _ in range(50):  # a writer is between its two renames for some microseconds
-        try:
-            found = folder.stat()
-            return found.st_ino, found.st_mtime_ns
-        except OSError:
-            if not any(folder.parent.glob(f".{glob.escape(folder.name)}.*")):
-                return None
-            time.sleep(0.01)
-    return None
 
 
 def _read(folder: Path) -> Checkpoint:
@@ -240,50 +225,6 @@ def check_destination(out: Path, going_on: bool = False) -> None:
         raise UserError(f"cannot write to {out.parent}: {error.strerror}.") from error
     if not os.access(out.parent, os.W_OK):
         raise UserError(f"cannot write to {out.parent}: permission denied.")
-
-
-@contextmanager
-def replaced_folder(folder: Path) -> Iterator[Path]:
-    """A new folder to write into, which takes the place of `folder` once all is written.
-
-    If the writing fails, `folder` stays as it was. Raises UserError where it cannot be written.
-    """
-    folder = Path(os.path.realpath(folder))  # a link stays, and its folder is replaced
-    new, old = _beside(folder, "new"), _beside(folder, "old")
-    try:
-        for left_over in (new, old):  # by a writer that was killed
-            shutil.rmtree(left_over, ignore_errors=True)
-        new.mkdir(parents=True)
-        yield new
-        if folder.exists():
-            os.rename(folder, old)
-        os.rename(new, folder)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot write the checkpoint {folder}: {error}.") from error
-    finally:
-        recover_folder(folder)  # where the second of the two renames failed
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def recover_folder(folder: Path) -> None:
-    """Put a folder back whose writer was killed between its two renames."""
-    folder = Path(os.path.realpath(folder))
-    old = _beside(folder, "old")
-    if old.exists() and not folder.exists():
-        os.rename(old, folder)
-
-
-def _beside(folder: Path, role: str) -> Path:
-    return folder.with_name(f".{folder.name}.{role}")
-
-
-@contextmanager
-def changed_folder(folder: Path) -> Iterator[Path]:
-    """A copy of a checkpoint folder to change, which takes its place once all is written."""
-    with replaced_folder(folder) as new:
-        shutil.copytree(folder, new, dirs_exist_ok=True)
-        yield new
 
 
 def versions() -> dict[str, str]:

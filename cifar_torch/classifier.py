@@ -9,16 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cifar_torch.checkpoint import (
-    Checkpoint,
-    folder_identity,
-    list_checkpoints,
-    load_checkpoint,
-    read_metrics,
-)
+from cifar_torch.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, read_metrics
 from cifar_torch.device import choose_precision
 from cifar_torch.errors import UserError
 from cifar_torch.evaluation import Views, log_probabilities, predict_logits
+from cifar_torch.files import folder_identity
 from cifar_torch.images import ImageSource, look_at
 
 

@@ -1,9 +1,7 @@
 """A checkpoint -> one ONNX file that answers as the classifier does, calibration and all."""
 
-import contextlib
 import json
 import math
-import os
 from pathlib import Path
 from typing import cast
 
@@ -13,6 +11,7 @@ from torch import Tensor, nn
 from cifar_torch.checkpoint import Checkpoint, versions
 from cifar_torch.errors import UserError
 from cifar_torch.evaluation import energy, log_probabilities, logits_of
+from cifar_torch.files import replaced_file
 from cifar_torch.images import IMAGE_SIZE
 
 OUTPUTS = ("probabilities", "familiarity", "none")
@@ -55,10 +54,11 @@ def export_onnx(checkpoint: Checkpoint, path: str | Path) -> None:
             f"ONNX files need a package that is not here ({error.name}): pip install onnx "
             "onnxscript."
         ) from error
-    two = torch.zeros(2, 3, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8)  # one would be any number's
+    # Two of them: torch.export takes a size of 1 for one that never changes.
+    example = torch.zeros(2, 3, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8)
     program = torch.onnx.export(
         OnnxClassifier(checkpoint).eval(),
-        (two,),
+        (example,),
         input_names=["images"],
         output_names=OUTPUTS,
         dynamic_shapes={"images": {0: torch.export.Dim("N", min=1)}},
@@ -71,13 +71,8 @@ def export_onnx(checkpoint: Checkpoint, path: str | Path) -> None:
     }
     meta = {name: json.dumps(value, ensure_ascii=False) for name, value in meta.items()}
     onnx.helper.set_model_props(model, meta | {"checkpoint": checkpoint.title, **versions()})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        onnx.save(model, temporary)
-        os.replace(temporary, path)
+        with replaced_file(path) as new:
+            onnx.save(model, new)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}.") from error
-    finally:
-        with contextlib.suppress(OSError):  # the place may be one where nothing can be
-            temporary.unlink()

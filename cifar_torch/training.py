@@ -136,9 +136,10 @@ class Trainer:
         if self.device.type == "cpu":
             kernels.prepare()
         # The first one's, as machines may differ.
-        self.dtype, why = processes.from_first(lambda: choose_precision(precision, self.device))
+        self.dtype, self.why = processes.from_first(
+            lambda: choose_precision(precision, self.device)
+        )
         self.precision = PRECISION_NAMES[self.dtype]
-        self.say(f"Training on {self.device} in {self.precision} ({why}).")
         training, validation = data.train, data.test
         if recipe.hold_out:
             training, validation = data.hold_out(recipe.hold_out)
@@ -155,6 +156,7 @@ class Trainer:
 
     def fit(self, interrupted: Callable[[], bool]) -> Checkpoint | None:
         """All epochs that are still to do. Raises Stopped."""
+        self.say(f"Training on {self.device} in {self.precision} ({self.why}).")
         try:
             self.prepare(interrupted)
         except Stopped:

@@ -115,7 +115,7 @@ def test_a_full_disk_is_told_in_a_sentence(tmp_path):
     )
     command = [sys.executable, "-c", program, str(tmp_path / "c")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.stdout.startswith("cannot write the checkpoint"), done.stderr
+    assert done.stdout.startswith("cannot write "), done.stderr
     assert load_checkpoint(tmp_path / "c").config["value"] == 0.25
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
 

@@ -1,0 +1,85 @@
+"""Files and folders that are written beside their place and put there in one step."""
+
+import contextlib
+import glob
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from cifar_torch.errors import UserError
+
+
+@contextmanager
+def replaced_file(path: Path) -> Iterator[Path]:
+    """A file to write, in the folder of `path`, which takes its place once all is written; if the
+    writing fails, `path` stays as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield new
+        os.replace(new, path)
+    finally:
+        with contextlib.suppress(OSError):
+            new.unlink()
+
+
+@contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """A new folder to write into, which takes the place of `folder` once all is written.
+
+    If the writing fails, `folder` stays as it was. Raises UserError where it cannot be written.
+    """
+    folder = Path(os.path.realpath(folder))  # a link stays, and its folder is replaced
+    new, old = _beside(folder, "new"), _beside(folder, "old")
+    try:
+        for left_over in (new, old):  # by a writer that was killed
+            shutil.rmtree(left_over, ignore_errors=True)
+        new.mkdir(parents=True)
+        yield new
+        if folder.exists():
+            os.rename(folder, old)
+        os.rename(new, folder)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot write {folder}: {error}.") from error
+    finally:
+        recover_folder(folder)  # where the second of the two renames failed
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def recover_folder(folder: Path) -> None:
+    """Put a folder back whose writer was killed between its two renames."""
+    folder = Path(os.path.realpath(folder))
+    old = _beside(folder, "old")
+    if old.exists() and not folder.exists():
+        os.rename(old, folder)
+
+
+def _beside(folder: Path, role: str) -> Path:
+    return folder.with_name(f".{folder.name}.{role}")
+
+
+@contextmanager
+def changed_folder(folder: Path) -> Iterator[Path]:
+    """A copy of a folder to change, which takes its place once all is written."""
+    with replaced_folder(folder) as new:
+        shutil.copytree(folder, new, dirs_exist_ok=True)
+        yield new
+
+
+def folder_identity(folder: Path) -> tuple[int, int] | None:
+    """Which folder stands there. The next folder but one gets the same inode, but a later time."""
+    for _ in range(50):  # a writer is between its two renames for some microseconds
+        try:
+            found = folder.stat()
+            return found.st_ino, found.st_mtime_ns
+        except OSError:
+            if not any(folder.parent.glob(f".{glob.escape(folder.name)}.*")):
+                return None
+            time.sleep(0.01)
+    return None
