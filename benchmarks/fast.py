@@ -71,13 +71,13 @@ def main() -> int:
         f"training: mean {mean(seconds):.1f} s, {min(seconds):.1f}–{max(seconds):.1f} s "
         f"(bar on 2 cores with AMX: {SECONDS:.0f} s)"
     )
-    keras = keras_seconds() if choose_device(args.device).type == "cpu" else None
-    if keras:
+    on_cpu = choose_device(args.device).type == "cpu"
+    if on_cpu and (keras := keras_seconds()):
         print(
             f"Keras's {KERAS_EPOCHS} epochs take {keras:,.0f} s on this machine: "
             f"{keras / mean(seconds):.1f} times as long (bar: {TIMES_FASTER:.0f})"
         )
-    else:
+    elif on_cpu:
         print("Run benchmarks/run.py for the ratio to Keras.")
     return 0 if mean(accuracies) >= ACCURACY else 1
 

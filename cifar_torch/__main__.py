@@ -111,9 +111,11 @@ def evaluate(args: argparse.Namespace) -> int:
     from cifar_torch.files import changed_folder
 
     classifier = Classifier.load(args.checkpoint, precision="fp32")  # the same on every machine
+    whole_folder = None  # measured with what may have been trained on
     if args.image_folder:
         split = load_test_images(args.image_folder, classifier.class_names, args.strict)
         if not (args.image_folder / "test").is_dir():
+            whole_folder = args.image_folder.resolve().name
             print(
                 f"{args.image_folder} has no test/: all of its images are measured, those that the "
                 "network may have been trained on among them.",
@@ -135,7 +137,6 @@ def evaluate(args: argparse.Namespace) -> int:
         )
 
     def draw(folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         matrix = figures.confusion_matrix(metrics["confusion"], classifier.class_names)
         figures.save_figure(matrix, folder / "confusion.png")
         panels = figures.before_and_after(metrics)
@@ -144,7 +145,7 @@ def evaluate(args: argparse.Namespace) -> int:
     if args.save:
         out = args.checkpoint
         with changed_folder(out) as new:
-            classifier.checkpoint.metrics |= metrics
+            classifier.checkpoint.metrics |= metrics | {"whole_folder": whole_folder}
             write_json(new / METRICS, classifier.checkpoint.metrics)
             draw(new)
             write_card(classifier.checkpoint, new)

@@ -73,7 +73,8 @@ def _training(config: dict[str, Any], metrics: dict[str, Any]) -> str:
 
 def _command(config: dict[str, Any], recipe: dict[str, Any]) -> str:
     """What trains the same again, but for the places of images and checkpoints."""
-    words = ["python train.py", f"--recipe {recipe['name']}", f"--seed {config['seed']}"]
+    words = ["python train.py", f"--recipe {recipe['name']}"]
+    words += [f"--seed {config['seed']}", f"--precision {config['precision']}"]
     for knob, usual in asdict(RECIPES.get(recipe["name"], Recipe())).items():
         value, flag = recipe[knob], knob.replace("_", "-")
         if value == usual or knob == "name":
@@ -98,7 +99,7 @@ def _limits(config: dict[str, Any]) -> str:
         "text, of which it knows nothing."
     )
     return (
-        f"## Limits\n\n{answers} It was trained on small pictures filled by one thing. It is not "
+        f"## Limits\n\n{answers} It looks at 32x32 pixels, which one thing should fill. It is not "
         "for decisions about people, nor for anything where a mistake does harm."
     )
 
@@ -144,8 +145,10 @@ def _results(metrics: dict[str, Any]) -> str:
         if "uncalibrated" in metrics
         else ""
     )
+    folder = metrics.get("whole_folder")
+    images = f"images, all of the folder {folder}" if folder else "test images"
     return (
-        f"## Results\n\nOn {metrics['images']:,} test images: accuracy "
+        f"## Results\n\nOn {metrics['images']:,} {images}: accuracy "
         f"**{metrics['accuracy']:.2%}** (95% interval {low:.2%} to {high:.2%}), cross-entropy "
         f"{metrics['loss']:.3f}, calibration error (ECE, 15 bins) {metrics['ece']:.1%} "
         f"({_interval(metrics['ece_ci95'])}{before}).{one_view}\n\n"

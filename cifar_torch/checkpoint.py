@@ -132,14 +132,18 @@ def _read(folder: Path) -> Checkpoint:
 def _check(config: dict[str, Any], model: CifarNet) -> None:
     """Raises ValueError, TypeError: something in the config cannot be worked with."""
     names, none_below = config["class_names"], config.get("none_below")
-    if not isinstance(names, list) or len({str(name) for name in names}) != model.num_classes:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("class_names is not a list of names")
+    if len(set(names)) != model.num_classes:
         raise ValueError("class_names and num_classes differ")
+    if model.num_classes < 2:
+        raise ValueError("it has fewer than 2 classes")
     if not 0 < config.get("temperature", 1.0) < math.inf:
         raise ValueError("temperature is not a number above 0")
     if none_below is not None and math.isnan(none_below):
         raise ValueError("none_below is not a number")
-    if min(model.std) <= 0:
-        raise ValueError("std is not above 0")
+    if not all(map(math.isfinite, [*model.mean, *model.std])) or min(model.std) <= 0:
+        raise ValueError("mean and std are not numbers, or std is not above 0")
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:

@@ -135,9 +135,10 @@ class Classifiers:
     def accuracy(self, name: str) -> float | None:
         """What that checkpoint's metrics say, without loading its weights."""
         try:
-            return read_metrics(self._folder(name)).get("accuracy")
+            accuracy = read_metrics(self._folder(name)).get("accuracy")
         except UserError:
             return None
+        return accuracy if isinstance(accuracy, float) else None
 
     def _folder(self, name: str) -> Path:
         return self._extra.get(name, self.folder / name)

@@ -144,11 +144,11 @@ def load_image_folder(folder: str | Path, strict: bool = False, cache: Path | No
     skipped and counted, or an error with `strict`. Raises UserError.
     """
     folder = Path(folder)
-    has_train, has_test = ((folder / name).is_dir() for name in ("train", "test"))
-    if has_train != has_test:
-        missing = "test" if has_train else "train"
+    there = [name for name in ("train", "test") if (folder / name).is_dir()]
+    if len(there) == 1 and any(path.is_dir() for path in (folder / there[0]).iterdir()):
+        missing = "test" if there == ["train"] else "train"
         raise UserError(f"{folder} has no {missing}/; give it one, or name the other one directly.")
-    if has_train:
+    if len(there) == 2:  # one alone, without folders in it, is a class, of vehicles for one
         train, names, skipped = _load_split(folder / "train", strict, cache)
         test, _, more = _load_split(folder / "test", strict, cache, names)
         skipped += more

@@ -20,7 +20,7 @@ def choose_device(name: str = "auto") -> torch.device:
     }
     if name == "auto":
         name = "cuda" if available["cuda"] else "cpu"
-    kind, _, index = name.partition(":")
+    kind, colon, index = name.partition(":")
     if kind not in available:
         raise UserError(f"unknown device {name!r}; there are: {', '.join(DEVICES)}.")
     if not available[kind]:
@@ -28,7 +28,7 @@ def choose_device(name: str = "auto") -> torch.device:
             f"this machine, or this build of PyTorch ({torch.__version__}), has no {kind} device; "
             "use --device cpu, or auto."
         )
-    if index and not (
+    if colon and not (
         index.isdigit() and kind == "cuda" and int(index) < torch.cuda.device_count()
     ):
         raise UserError(f"there is no device {name!r} on this machine.")

@@ -149,9 +149,10 @@ def acceptance_threshold(scores: Tensor, accepted: float = 0.95) -> float:
 
 
 def auroc(known: Tensor, unknown: Tensor) -> float:
-    """The chance that a random known picture scores above a random unknown one."""
-    above = (known[:, None] > unknown).double() + (known[:, None] == unknown).double() / 2
-    return above.mean().item()
+    """The chance that a random known picture scores above a random unknown one. Equals: half."""
+    unknown = unknown.sort().values
+    below = torch.searchsorted(unknown, known) + torch.searchsorted(unknown, known, right=True)
+    return below.double().mean().item() / (2 * len(unknown))
 
 
 def auroc_interval(value: float, known: int, unknown: int) -> tuple[float, float]:

@@ -10,10 +10,17 @@ from torch import Tensor, nn
 
 from cifar_torch.images import IMAGE_SIZE
 from cifar_torch.model import CifarNet
-from cifar_torch.summary import LayerRow, layer_rows
+from cifar_torch.summary import LayerRow, keras_kind, layer_rows
 
 Kind = Literal["convolution", "dropout", "max_pooling", "flatten", "dense", "softmax"]
 
+KINDS: dict[str, Kind] = {
+    "Conv2D": "convolution",
+    "Dropout": "dropout",
+    "MaxPooling2D": "max_pooling",
+    "Flatten": "flatten",
+    "Dense": "dense",
+}
 INPUT = "input"
 LAST_CONVOLUTION = "conv2d_5"
 
@@ -127,11 +134,4 @@ def _kind(model: CifarNet, name: str) -> Kind:
     layer = model.layers.get_submodule(name)
     if layer is model.layers[-1]:
         return "softmax"
-    kinds: dict[type[nn.Module], Kind] = {
-        nn.Conv2d: "convolution",
-        nn.Dropout: "dropout",
-        nn.MaxPool2d: "max_pooling",
-        nn.Flatten: "flatten",
-        nn.Linear: "dense",
-    }
-    return next(kind for base, kind in kinds.items() if isinstance(layer, base))
+    return KINDS[keras_kind(layer)]

@@ -139,14 +139,16 @@ def look_at(source: ImageSource, name: str | None = None) -> np.ndarray:
 
 def look(image: Image.Image) -> np.ndarray:
     """The views (V, 32, 32, 3) uint8 of a picture that the network's answers are averaged over:
-    the whole picture, its middle square, and the middle of that; of a 32x32 picture itself."""
+    the whole picture, its middle square unless it is one, and the middle of that; of a 32x32
+    picture itself."""
     # Made smaller once for all views, as far as the smallest of them does not notice.
     factor = min(image.size) // ENOUGH
     if factor > 1:
         image = image.reduce(factor)
     views = [to_pixels(image)]
     if image.size != (IMAGE_SIZE, IMAGE_SIZE):
-        views += [to_pixels(image, _middle(image.size, share)) for share in MIDDLES]
+        shares = MIDDLES[1:] if image.width == image.height else MIDDLES
+        views += [to_pixels(image, _middle(image.size, share)) for share in shares]
     return np.stack(views)
 
 

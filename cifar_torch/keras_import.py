@@ -1,5 +1,6 @@
 """A Keras model file of this network -> a checkpoint."""
 
+import math
 import os
 import zipfile
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from cifar_torch.model import CifarNet
 
 # Mean and deviation, of pixels / 255, for each scale on which people give pixels to a network.
 PIXELS = {"unit": (0.0, 1.0), "signed": (0.5, 0.5), "bytes": (0.0, 1 / 255)}
-TOLERANCE = 1e-4  # most by which log-probabilities may differ; float32 differs by a tenth of it
+TOLERANCE = 1e-4  # of log-probabilities, relative and absolute; float32 differs by a tenth of it
 TINY = 1e-30  # probabilities from here down are equals
 
 
@@ -141,7 +142,7 @@ def _compare(path: Path, keras_model: Any, model: CifarNet) -> None:
     # Of much to little contrast: a network that is sure of all it sees would hide what it computes.
     contrast = torch.logspace(0.5, -2.5, shape[0])[:, None, None, None]
     images = torch.randint(256, shape, generator=generator) * contrast
-    ours = model(images).log_softmax(dim=1).numpy()
+    ours = model(images).log_softmax(dim=1)
     try:
         # Pixels as it was trained on them, or as they are, into a Rescaling layer.
         theirs = [
@@ -152,9 +153,10 @@ def _compare(path: Path, keras_model: Any, model: CifarNet) -> None:
         raise UserError(
             f"{path} does not take pictures (32, 32, 3) and give one answer for each."
         ) from error
-    floor = np.log(TINY)
+    floor = math.log(TINY)
     if not any(
-        np.allclose(x.clip(floor), ours.clip(floor), rtol=TOLERANCE, atol=TOLERANCE) for x in theirs
+        torch.allclose(x.clamp(floor), ours.clamp(floor), rtol=TOLERANCE, atol=TOLERANCE)
+        for x in theirs
     ):
         raise UserError(
             f"{path} has weights like this network's, but its answers differ: an activation, a "
@@ -163,9 +165,8 @@ def _compare(path: Path, keras_model: Any, model: CifarNet) -> None:
         )
 
 
-def _log_probabilities(answers: np.ndarray) -> np.ndarray:
+def _log_probabilities(answers: np.ndarray) -> Tensor:
     """The logarithms of the model's answers, through a softmax where it ends without one."""
     if np.allclose(answers.sum(axis=1), 1, atol=1e-3):
-        return np.log(answers.clip(TINY))
-    highest = answers.max(axis=1, keepdims=True)
-    return answers - highest - np.log(np.exp(answers - highest).sum(axis=1, keepdims=True))
+        return torch.from_numpy(answers).clamp(TINY).log()
+    return torch.from_numpy(answers).log_softmax(dim=1)

@@ -28,7 +28,8 @@ class ReLUDropout(nn.Dropout):
         if x.shape[0] == 0:
             return x  # of several processes, one may have no image of the last batch
         if self.training and self.p and kernels.available(x):
-            return kernels.ReLUDropout.apply(kernels.dense(x), self.bits, round(self.p * 65536))
+            drop = min(round(self.p * 65536), 65535)
+            return kernels.ReLUDropout.apply(kernels.dense(x), self.bits, drop)
         in_place = self.training or not torch.is_grad_enabled()
         return F.dropout(F.relu(x, inplace=in_place), self.p, self.training)
 

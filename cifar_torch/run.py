@@ -18,6 +18,7 @@ from cifar_torch.recipes import Recipe
 from cifar_torch.step import FlatNet, make_optimizer
 
 AVERAGE_EVERY = 8  # steps: the moving average then costs an eighth of the time, and is as good
+SAID = {"name": "recipe", "started_from": "--start-from", "class_names": "set of classes"}
 WARM = 80  # steps until then: a short run is averaged at every step
 
 
@@ -73,12 +74,12 @@ class Run:
             with safe_open(path, "pt") as file:
                 meta = file.metadata()
                 before = settings | {"started_from": None} | _settings(meta)
-                for name, value in settings.items():
-                    if before[name] != value:
-                        raise UserError(
-                            f"{out} was begun with another {_difference(name, before, value)}"
-                            "; resume it with the same, or choose another --out."
-                        )
+                if found := difference(before, settings):
+                    name, then, now = found
+                    raise UserError(
+                        f"{out} was begun with another {name} ({then}, now {now}); resume it with "
+                        "the same, or choose another --out."
+                    )
                 for name, tensor in self.tensors().items():
                     tensor.copy_(file.get_tensor(name))
                 self.position = json.loads(meta["run"])
@@ -102,7 +103,7 @@ def begun_with(out: Path) -> tuple[Recipe, int, str] | None:
         with safe_open(out / STATE, "pt") as file:
             settings = _settings(file.metadata())
         return Recipe(**settings["recipe"]), settings["seed"], settings["precision"]
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, UserError):
         return None
 
 
@@ -112,10 +113,12 @@ def _settings(meta: dict[str, str]) -> dict[str, Any]:
     return settings | {"recipe": asdict(Recipe()) | settings["recipe"]}
 
 
-def _difference(name: str, settings: dict[str, Any], now: Any) -> str:
-    before = settings[name]
-    if isinstance(before, dict):
-        unequal = (k for k in (*now, *before) if before.get(k) != now.get(k))
-        name = next(unequal)
-        before, now = before.get(name), now.get(name)
-    return f"{name} ({before}, now {now})"
+def difference(one: dict[str, Any], other: dict[str, Any]) -> tuple[str, Any, Any] | None:
+    """The first of the settings that differs, and what it is in both."""
+    for name in {**other, **one}:
+        a, b = one.get(name), other.get(name)
+        if a != b:
+            if isinstance(a, dict) and isinstance(b, dict):
+                return difference(a, b)
+            return SAID.get(name, name), a, b
+    return None

@@ -17,6 +17,11 @@ KERAS_KINDS: dict[type[nn.Module], str] = {
 }
 
 
+def keras_kind(layer: nn.Module) -> str:
+    """The name of Keras's class for a layer of the network."""
+    return next(kind for base, kind in KERAS_KINDS.items() if isinstance(layer, base))
+
+
 @dataclass(frozen=True)
 class LayerRow:
     """A layer: its Keras name and kind, its output's shape without the batch, channels last as in
@@ -38,7 +43,7 @@ def layer_rows(num_classes: int) -> list[LayerRow]:
     return [
         LayerRow(
             layer.var_name,
-            next(kind for base, kind in KERAS_KINDS.items() if isinstance(layer.module, base)),
+            keras_kind(layer.module),
             tuple(layer.output_size[2:] + layer.output_size[1:2]),
             max(0, layer.num_params),
         )

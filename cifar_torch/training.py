@@ -36,12 +36,13 @@ from cifar_torch.evaluation import (
     log_probabilities,
     measure,
     predict_logits,
+    wilson_interval,
 )
 from cifar_torch.figures import curves, save_figure
 from cifar_torch.model import CifarNet
 from cifar_torch.processes import Processes, join_processes
 from cifar_torch.recipes import Recipe
-from cifar_torch.run import Run
+from cifar_torch.run import Run, difference
 from cifar_torch.step import make_step
 from cifar_torch.teacher import COUNT
 
@@ -108,6 +109,7 @@ def train(
         trainer = Trainer(
             loaded, recipe, Path(out), processes, precision, seed, on_progress, start_from
         )
+        trainer.check_alike()
         if going_on:
             trainer.resume(required=resume)
         with interruptions(alone=processes.count == 1) as interrupted:
@@ -172,9 +174,19 @@ class Trainer:
             self.run.sums.zero_()
             last = epoch + 1 == self.recipe.epochs
             checkpoint = self.save(finished=last, can_wait=not last)
-        if self.run.history[-1]["val_loss"] > math.log(len(self.data.class_names)):
+        if self.guesses():
             self.say(NOTHING_LEARNED)
         return checkpoint
+
+    def guesses(self) -> bool:
+        """Whether the network does worse than one that knows the classes' shares and no more, in
+        its confidence, and no better than its one best answer."""
+        last, labels = self.run.history[-1], self.validation.labels
+        count = len(labels)
+        right = round(last["val_accuracy"] * count)
+        one_answer = labels.bincount().max().item() / count
+        unsure = last["val_loss"] > math.log(len(self.data.class_names))
+        return unsure and wilson_interval(right, count)[0] <= one_answer
 
     def prepare(self, interrupted: Callable[[], bool] = lambda: False) -> None:
         """What comes before the first step. Raises Stopped."""
@@ -323,6 +335,15 @@ class Trainer:
             "train_images": self.batches.known,
             "precision": self.precision,
         }
+
+    def check_alike(self) -> None:
+        """Raises UserError: this process would train otherwise than the first does."""
+        if found := difference(self.processes.from_first(self.settings), self.settings()):
+            name, theirs, ours = found
+            raise UserError(
+                f"process {self.processes.rank} has another {name} than the first ({ours}, there "
+                f"{theirs}); give all machines the same images and flags, beside --resume too."
+            )
 
     def resume(self, required: bool = True) -> None:
         """Go on from the state in `out`, or from the start where none is there nor `required`.

@@ -3,6 +3,7 @@
 import io
 import json
 import socket
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -193,12 +194,29 @@ def test_form_without_a_file(url):
     assert "no file" in refusal(response, 400)["message"]
 
 
+def test_form_that_names_the_model(url):
+    files = {"file": ("x.png", picture()), "model": (None, "other")}
+    response = httpx.post(f"{url}/api/classify", files=files)
+    assert "in the address" in refusal(response, 400)["message"]
+
+
 @pytest.mark.parametrize(
     "kind",
     ["multipart/form-data", "multipart/form-data; boundary=x", "Multipart/Form-Data;boundary"],
 )
 def test_damaged_form(url, kind):
     refusal(post_raw(url, b"--y\r\nthis is no form", kind), 400)
+
+
+def test_a_large_picture_stays_in_memory(url, monkeypatch):
+    written = []
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", written.append)
+    pixels = np.random.default_rng(0).integers(0, 256, (900, 900, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "BMP")
+    assert len(file.getvalue()) > 2_000_000  # twice what forms are usually kept in memory to
+    assert post_files(url, ("x.bmp", file.getvalue())).status_code == 200
+    assert not written
 
 
 def test_too_many_files(url):

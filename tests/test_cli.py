@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +11,8 @@ from PIL import Image
 from cifar_torch.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from cifar_torch.model import CifarNet
 from tests.pictures import KINDS, draw_thing, write_image_folder
+from tests.server import ROOT
 
-ROOT = Path(__file__).parents[1]
 REPORT = ROOT / "checkpoints" / "report"
 
 
@@ -44,6 +43,7 @@ def test_help(command):
         (["predict", "docs/nowhere.jpg"], "docs/nowhere.jpg: No such file"),
         (["summary", "--num-classes", "100000000000"], "must be from 2 to 10000"),
         (["export", "nowhere"], "there is no checkpoint folder nowhere"),
+        (["evaluate", REPORT, "--image-folder", "x"], "there is no folder x"),
         (["predict", "README.md"], "README.md is not a picture that can be read"),
     ],
 )
@@ -88,7 +88,12 @@ def test_own_classes_are_measured_on_their_own_images_and_the_figures_kept(tmp_p
     done = run("evaluate", own, "--image-folder", folder, "--save", env=environment)
     assert done.returncode == 0, done.stderr
     accuracy = load_checkpoint(own).metrics["accuracy"]
-    assert f"accuracy **{accuracy:.2%}**" in (own / "README.md").read_text()
+    card = (own / "README.md").read_text()
+    assert f"On 12 images, all of the folder things: accuracy **{accuracy:.2%}**" in card
+    assert "cifar10" not in card
+    options = ["--image-folder", folder, "--out", own / "config.json"]
+    refused = run("evaluate", own, *options, env=environment)
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
 
 
 def test_evaluate_draws_figures_and_refuses_other_classes(tmp_path):

@@ -5,6 +5,7 @@ import http.server
 import os
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -166,7 +167,10 @@ def test_empty_class(folder):
         (lambda f: None, "there is no folder"),
         (lambda f: f.mkdir(), "has no subfolders"),
         (lambda f: (f / "only").mkdir(parents=True), "one class only"),
-        (lambda f: [(f / name).mkdir(parents=True) for name in ("train", "val")], "has no test/"),
+        (
+            lambda f: [(f / name / "cat").mkdir(parents=True) for name in ("train", "val")],
+            "has no test/",
+        ),
     ],
 )
 def test_folder_that_is_no_data_set(folder, make, message):
@@ -192,10 +196,21 @@ def test_the_pages_test_images_are_those_that_training_held_out(tmp_path, monkey
     monkeypatch.setenv("CIFAR_TORCH_IMAGE_FOLDER", str(folder))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     held_out = load_image_folder(folder).test
-    datasets._images_of.cache_clear()
-    assert torch.equal(datasets._images_of(KINDS).images, held_out.images)
-    swapped = datasets._images_of(KINDS[::-1])
+
+    def images_of(class_names):
+        return datasets.images_for(SimpleNamespace(class_names=class_names))
+
+    assert torch.equal(images_of(KINDS).images, held_out.images)
+    swapped = images_of(KINDS[::-1])
     assert sorted(swapped.labels.tolist()) == sorted((3 - held_out.labels).tolist())
     with pytest.raises(UserError, match="are not the classes asked for"):
-        datasets._images_of(("cat", "dog"))
-    datasets._images_of.cache_clear()
+        images_of(("cat", "dog"))
+    for image in list((folder / KINDS[0]).iterdir())[5:]:
+        image.unlink()  # a changed folder is noticed
+    assert len(images_of(KINDS)) < len(held_out)
+
+
+def test_a_class_may_be_called_train(folder):
+    write_image_folder(folder, 3)
+    (folder / KINDS[0]).rename(folder / "train")
+    assert load_image_folder(folder).class_names == tuple(sorted({"train", *KINDS[1:]}))

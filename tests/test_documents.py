@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from cifar_torch.card import model_card
+from cifar_torch.checkpoint import load_checkpoint
 from cifar_torch.webui.words import Words
 from tests.server import ROOT
 
@@ -40,3 +42,4 @@ def test_the_card_tells_what_was_measured(folder):
     card = (folder / "README.md").read_text("utf-8")
     assert f"accuracy **{metrics['accuracy']:.2%}**" in card
     assert f"calibration error (ECE, 15 bins) {metrics['ece']:.1%}" in card
+    assert card.startswith(model_card(load_checkpoint(folder)))

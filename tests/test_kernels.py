@@ -2,6 +2,7 @@
 one."""
 
 import math
+import platform
 import subprocess
 import sys
 from functools import cache
@@ -140,10 +141,10 @@ def test_a_process_without_images_of_the_last_batch_has_zero_gradients():
     assert all(not p.grad.any() for p in network.parameters())
 
 
-def test_preparing_twice_does_no_harm():
-    for _ in range(2):
-        kernels.keep_memory()  # flushing would change the other tests
-    assert torch.zeros(1 << 20).sum() == 0
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a matter of glibc")
+def test_the_c_library_agrees_to_keep_memory_each_time_it_is_asked():
+    assert kernels.keep_memory()
+    assert kernels.keep_memory()
 
 
 def test_no_thread_computes_with_denormals():
@@ -162,6 +163,11 @@ print(momenta.view(torch.int32).count_nonzero().item())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "0", done.stderr
+
+
+def test_dropping_nearly_everything_gives_numbers():
+    network = CifarNet(dropout=0.999999).train()
+    assert network(torch.zeros(2, 3, 32, 32)).isfinite().all()
 
 
 # ---------------------------------------------------------------------------------- whole steps
@@ -183,7 +189,6 @@ def our_curve(dropout: float, dtype: torch.dtype, seed: int = 0) -> list[float]:
     """The loss of every step of the project's own step."""
     recipe = get_recipe("report", dropout=dropout)
     weights = FlatNet(start())
-    weights.network.dropout = dropout
     for layer in weights.network.layers:
         if isinstance(layer, nn.Dropout):
             layer.p = dropout

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-ROOT = Path(__file__).parent.parent
+from tests.server import ROOT
+
 EPOCHS = 2
 
 

@@ -13,17 +13,18 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from cifar_torch import training
 from cifar_torch.checkpoint import STATE, load_checkpoint
 from cifar_torch.data import load_image_folder
 from cifar_torch.errors import UserError
+from cifar_torch.processes import Processes
 from cifar_torch.recipes import get_recipe
-from cifar_torch.training import Stopped, train
+from cifar_torch.run import begun_with
+from cifar_torch.training import Stopped, Trainer, train
 from tests.pictures import KINDS, write_image_folder
-
-ROOT = Path(__file__).parents[1]
+from tests.server import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +173,7 @@ def test_training_prints_keras_lines_and_the_accuracy(folder, tmp_path):
         (["--seed", "-1"], "is not a whole number"),
         (["--nesterov", "--momentum", "0"], "nesterov needs a momentum"),
         (["--start-from", "nowhere", "--image-folder", "x"], "no checkpoint folder nowhere"),
+        (["--device", "cpu:", "--image-folder", "{folder}"], "there is no device 'cpu:'"),
         (["--device", "cpu:x", "--image-folder", "{folder}"], "there is no device 'cpu:x'"),
     ],
 )
@@ -265,10 +267,10 @@ def test_a_restart_by_torchrun_does_not_begin_a_finished_run_anew(data, tmp_path
 
 def test_the_cards_command_has_what_differs_from_the_recipe(data, tmp_path):
     recipe = get_recipe("fast", epochs=1, flip=False, batch_size=64, lr=0.01)
-    train(data, recipe, tmp_path / "out", device="cpu", seed=7)
+    train(data, recipe, tmp_path / "out", device="cpu", seed=7, precision="fp32")
     command = (
-        "`python train.py --recipe fast --seed 7 --epochs 1 --batch-size 64 --lr 0.01 --no-flip "
-        "--image-folder DIR`"
+        "`python train.py --recipe fast --seed 7 --precision fp32 --epochs 1 --batch-size 64 "
+        "--lr 0.01 --no-flip --image-folder DIR`"
     )
     assert command in (tmp_path / "out" / "README.md").read_text("utf-8")
 
@@ -316,7 +318,7 @@ def test_a_run_is_resumed_with_the_start_it_was_begun_with(data, tmp_path):
         train(
             data, recipe, out, device="cpu", start_from=trained, on_progress=lambda progress: False
         )
-    with pytest.raises(UserError, match=r"another started_from \(first, now None\)"):
+    with pytest.raises(UserError, match=r"another --start-from \(first, now None\)"):
         train(data, recipe, out, device="cpu", resume=True)
     train(data, recipe, out, device="cpu", start_from=trained, resume=True)
 
@@ -376,6 +378,33 @@ def test_a_run_whose_weights_are_no_numbers_is_not_saved(data, tmp_path):
 def test_a_run_that_learned_nothing_says_so(data, tmp_path, capsys):
     train(data, get_recipe("report", epochs=1, lr=1e-9), tmp_path / "out", device="cpu")
     assert training.NOTHING_LEARNED in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "loss", "told"), [(0.26, 1.40, True), (0.26, 1.30, False), (0.8, 2.5, False)]
+)
+def test_one_that_is_right_is_not_told_that_it_guesses(data, tmp_path, accuracy, loss, told):
+    """However wrong its confidence is: four classes, ln 4 = 1.39."""
+    processes = Processes(torch.device("cpu"))
+    trainer = Trainer(data, get_recipe("report"), tmp_path, processes, "fp32", 0, None)
+    trainer.run.history.append({"val_accuracy": accuracy, "val_loss": loss})
+    assert trainer.guesses() == told
+
+
+def test_all_processes_must_train_alike(data, tmp_path, monkeypatch):
+    processes = Processes(torch.device("cpu"), rank=1)
+    trainer = Trainer(data, get_recipe("report"), tmp_path, processes, "fp32", 0, None)
+    trainer.check_alike()
+    first = Trainer(data, get_recipe("fast"), tmp_path, processes, "fp32", 0, None).settings()
+    monkeypatch.setattr(Processes, "from_first", lambda self, make: first)
+    with pytest.raises(UserError, match=r"process 1 has another recipe than the first \(report, "):
+        trainer.check_alike()
+
+
+def test_a_state_with_a_recipe_that_cannot_be_is_not_gone_on_with(tmp_path):
+    recipe = json.dumps({"recipe": {"colour": 2.0}, "seed": 0, "precision": "fp32"})
+    save_file({}, tmp_path / STATE, {"settings": recipe})
+    assert begun_with(tmp_path) is None
 
 
 def test_time_stands_in_the_history(data, tmp_path):

@@ -46,7 +46,7 @@ class Service:
         model: Annotated[str | None, Query(description="a checkpoint; default: the first")] = None,
     ) -> Response:
         """The answer to POST /api/classify."""
-        model = model or None  # an empty field of a form
+        model = model or None  # an empty one, as in ?model=
         try:
             pictures = await read_pictures(request)
             self._check(model)

@@ -52,6 +52,9 @@ async def _read_form(request: Request) -> list[tuple[str | None, bytes]]:
     except MultiPartException as error:
         message = f"The form cannot be read: {error.message.rstrip('.')}."
         raise RefusedError(400, "form", message) from error
+    if "model" in form:
+        message = "The model is named in the address, not in the form: /api/classify?model=NAME."
+        raise RefusedError(400, "form", message)
     files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
     if not files:
         raise RefusedError(400, "form", "The form has no file; with curl: -F file=@cat.jpg.")

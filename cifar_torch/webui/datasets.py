@@ -27,19 +27,19 @@ def has_test_images() -> bool:
     return bool(_image_folder()) or (CIFAR10_FOLDER / "cifar-10-batches-py").is_dir()
 
 
-@functools.cache
-def _images_of(class_names: tuple[str, ...]) -> Split:
-    """The test images of the image folder, those that training holds out where it has no test/,
-    else of CIFAR-10. Raises UserError: there are none of these classes."""
-    if folder := _image_folder():
-        return load_test_images(folder, class_names, held_out=True)
-    if class_names != CIFAR10_CLASSES:
-        raise UserError("there are no test images of the classes of this model here.")
-    return load_cifar10(CIFAR10_FOLDER, download=False).test
-
-
 def images_for(classifier: Classifier) -> Split:
-    return _images_of(tuple(classifier.class_names))
+    """The test images of the image folder, those that training holds out where it has no test/,
+    else of CIFAR-10. Raises UserError: there are none of the classifier's classes."""
+    if folder := _image_folder():
+        return load_test_images(folder, classifier.class_names, held_out=True)
+    if classifier.class_names != CIFAR10_CLASSES:
+        raise UserError("there are no test images of the classes of this model here.")
+    return _cifar10()
+
+
+@functools.cache  # unlike a folder it never changes, and takes a second to read
+def _cifar10() -> Split:
+    return load_cifar10(CIFAR10_FOLDER, download=False).test
 
 
 def _image_folder() -> str | None:

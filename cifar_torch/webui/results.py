@@ -26,7 +26,7 @@ from cifar_torch.webui.words import Words, label
 
 REPORT_ACCURACY = 0.7563
 MISTAKES = 24
-BATCH = 250
+BATCH = 256
 
 
 def tab(page: Page, gradio_tab: gr.Tab) -> None:

@@ -109,6 +109,17 @@ class Runner:
     def _run(
         self, name: str, recipe: Recipe, load: Callable[[], Data], start_from: Checkpoint | None
     ) -> None:
+        try:
+            self._train(name, recipe, load, start_from)
+        except UserError as error:
+            self.status = replace(self.status, phase="failed", error=error)
+        except Exception as error:
+            self.status = replace(self.status, phase="failed", error=UserError(repr(error)))
+            raise
+
+    def _train(
+        self, name: str, recipe: Recipe, load: Callable[[], Data], start_from: Checkpoint | None
+    ) -> None:
         from cifar_torch.training import Stopped, train  # here: it draws, and matplotlib is slow
 
         kernels.prepare()
@@ -125,11 +136,6 @@ class Runner:
             if not self.status.learned:  # an untrained network is of no use in the menu
                 shutil.rmtree(self.checkpoints / name, ignore_errors=True)
             self.status = replace(self.status, phase="stopped")
-        except UserError as error:
-            self.status = replace(self.status, phase="failed", error=error)
-        except Exception as error:
-            self.status = replace(self.status, phase="failed", error=UserError(repr(error)))
-            raise
 
     def _note(self, progress: "Progress") -> bool:
         self.status = replace(self.status, phase="training", progress=progress)

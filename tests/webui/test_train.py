@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 import time
 import zipfile
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import gradio as gr
 import pytest
 from playwright.sync_api import expect
 
+from cifar_torch import kernels
 from cifar_torch.classifier import Classifiers
 from cifar_torch.data import load_image_folder
 from cifar_torch.errors import UserError
@@ -122,6 +124,15 @@ def test_no_model_is_trained_under_the_name_of_another(tmp_path):
     runner = Runner(Classifiers(tmp_path, default=ROOT / "checkpoints" / "report"))
     with pytest.raises(TrainingError, match="there is a checkpoint 'report' already"):
         runner.start("report", get_recipe("report"), lambda: pytest.fail("it began"))
+
+
+def test_a_run_that_cannot_even_begin_makes_room_for_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(kernels, "prepare", lambda: 1 / 0)
+    monkeypatch.setattr(threading, "excepthook", lambda failure: None)
+    runner = Runner(Classifiers(tmp_path, default=ROOT / "checkpoints" / "report"))
+    runner.start("mine", get_recipe("report"), lambda: pytest.fail("it began"))
+    wait_until(lambda: not runner.status.running)
+    assert runner.status.phase == "failed" and "ZeroDivisionError" in str(runner.status.error)
 
 
 def test_a_run_that_is_stopped_before_its_first_step_leaves_nothing(tmp_path):
