@@ -96,18 +96,23 @@ def main(argv: list[str] | None = None) -> int:
     # Imported here: --help should not wait for torch.
     from cifar_torch import kernels
     from cifar_torch.checkpoint import load_checkpoint
-    from cifar_torch.data import Data, load_data
+    from cifar_torch.data import CIFAR10_CLASSES, Data, load_data
     from cifar_torch.run import begun_with
     from cifar_torch.training import Stopped, train
 
+    begun = begun_with(out) if args.resume else None
+
     def load() -> Data:
+        if begun and begun.class_names != CIFAR10_CLASSES and not args.image_folder:
+            raise UserError(f"{out} was begun with a folder of images: add --image-folder.")
         data = load_data(args.image_folder, args.data, args.strict)
         return replace(data, origin=args.origin) if args.origin else data
 
     kernels.prepare()
-    recipe, seed, precision = (args.resume and begun_with(out)) or (None, 0, "auto")
-    if recipe is None or args.recipe not in (None, recipe.name):
-        recipe = RECIPES[args.recipe or FIRST]
+    recipe = RECIPES[args.recipe or FIRST]
+    if begun and args.recipe in (None, begun.recipe.name):
+        recipe = begun.recipe
+    seed, precision = (begun.seed, begun.precision) if begun else (0, "auto")
     changes = {f.name: getattr(args, f.name) for f in fields(Recipe) if f.name != "name"}
     try:
         checkpoint = train(

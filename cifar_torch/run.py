@@ -2,7 +2,7 @@
 
 import json
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +96,25 @@ class Run:
             torch._foreach_lerp_(self.average.vectors, self.weights.vectors, 1 - keep)
 
 
-def begun_with(out: Path) -> tuple[Recipe, int, str] | None:
-    """Recipe, seed and precision of the unfinished run in a checkpoint folder; None: there is no
-    such run, or none that can be read."""
+@dataclass(frozen=True)
+class Begun:
+    """What an unfinished run was begun with."""
+
+    recipe: Recipe
+    seed: int
+    precision: str
+    class_names: tuple[str, ...]
+
+
+def begun_with(out: Path) -> Begun | None:
+    """What the unfinished run in a checkpoint folder was begun with; None: there is no such run, or
+    none that can be read."""
     try:
         with safe_open(out / STATE, "pt") as file:
             settings = _settings(file.metadata())
-        return Recipe(**settings["recipe"]), settings["seed"], settings["precision"]
+        names = ("seed", "precision", "class_names")
+        seed, precision, classes = (settings[name] for name in names)
+        return Begun(Recipe(**settings["recipe"]), seed, precision, tuple(classes))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, UserError):
         return None
 

@@ -129,6 +129,8 @@ def test_a_resumed_run_has_the_recipe_and_the_seed_that_it_was_begun_with(folder
         )
     done = run_train("--image-folder", folder, "--out", out, "--resume", "--seed", 8)
     assert done.returncode == 2 and "another seed (7, now 8)" in done.stderr
+    done = run_train("--out", out, "--resume")
+    assert done.returncode == 2 and "add --image-folder" in done.stderr
     done = run_train("--image-folder", folder, "--out", out, "--resume")
     assert done.returncode == 0, done.stderr
     config = load_checkpoint(out).config
@@ -402,8 +404,11 @@ def test_all_processes_must_train_alike(data, tmp_path, monkeypatch):
 
 
 def test_a_state_with_a_recipe_that_cannot_be_is_not_gone_on_with(tmp_path):
-    recipe = json.dumps({"recipe": {"colour": 2.0}, "seed": 0, "precision": "fp32"})
-    save_file({}, tmp_path / STATE, {"settings": recipe})
+    settings = {"recipe": {}, "seed": 0, "precision": "fp32", "class_names": ["a", "b"]}
+    save_file({}, tmp_path / STATE, {"settings": json.dumps(settings)})
+    assert begun_with(tmp_path).recipe == get_recipe("report")
+    settings["recipe"] = {"colour": 2.0}
+    save_file({}, tmp_path / STATE, {"settings": json.dumps(settings)})
     assert begun_with(tmp_path) is None
 
 
