@@ -1,6 +1,5 @@
 """Stronger networks, trained first on the same images, whose answers the small one learns."""
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from cifar_torch.errors import UserError
 VERSION = 2  # counts the changes of the teachers' training: cached answers of before are not taken
 SEED = 20_240_404  # the same teachers for every run on the same images
 COUNT = 2  # two short trainings teach more than a long one
-VIEWS = 8  # of each image that the teachers look at, each with an augmentation of its own
+VIEWS = 24  # of each image that the teachers look at, each with an augmentation of its own
 OWN = Augmentation(crop_padding=2, flip=True)  # in the teachers' own training
 BATCH = 1000
 MIN_STEPS = 45  # an epoch, with smaller batches where there are few images
@@ -112,37 +111,36 @@ class Teachers:
 
         Raises UserError: they could not learn these images.
         """
-        key = self._key()
-        answers = [
-            self._answers_of(number, cache_folder() / f"teacher-{key}-{number}.safetensors")
-            for number in range(COUNT)
-        ]
+        answers = [self._answers_of(number) for number in range(COUNT)]
         return torch.stack(answers).float().mean(dim=0).half()
 
-    def _answers_of(self, number: int, path: Path) -> Tensor:
-        with contextlib.suppress(OSError, SafetensorError, KeyError):  # else it is made anew
-            return load_file(path)["answers"]
-        unfinished = path.with_suffix(".unfinished")
-        answers = self._look(number, self._train(number, unfinished))
-        if not answers.isfinite().all():
-            raise UserError("the teachers cannot learn these images; train without: --teacher 0.")
-        if keep(path, {"answers": answers}):
-            with contextlib.suppress(OSError):
-                unfinished.unlink()
-        return answers
+    def _answers_of(self, number: int) -> Tensor:
+        path = self._file(f"answers-{number}", astuple(self.seen))
+        answers = _kept_answers(path)
+        if len(answers) < VIEWS:
+            network = self._train(number)
+            for view in range(len(answers), VIEWS):
+                answers.append(self._look(number, network, view))
+                if not answers[-1].isfinite().all():
+                    raise UserError(
+                        "the teachers cannot learn these images; train without: --teacher 0."
+                    )
+                keep(path, {"answers": torch.stack(answers)})
+        return torch.stack(answers[:VIEWS])
 
-    def _key(self) -> str:
-        settings = [VERSION, VIEWS, self.epochs, self.num_classes, str(self.dtype)]
-        settings += astuple(self.seen)
+    def _file(self, name: str, *more: object) -> Path:
+        """Where what is made of these images and settings, and of `more`, is kept."""
+        settings = [VERSION, self.epochs, self.num_classes, str(self.dtype), *more]
         digest = hashlib.sha256(json.dumps(settings).encode())
         normalised = self.normalise(self.images.images[:1])  # as an example of how it is done
         for tensor in (self.images.images, self.images.labels, normalised):
             digest.update(tensor.cpu().numpy().data)
-        return digest.hexdigest()[:16]
+        return cache_folder() / f"teacher-{name}-{digest.hexdigest()[:16]}.safetensors"
 
-    def _train(self, number: int, unfinished: Path) -> TeacherNet:
+    def _train(self, number: int) -> TeacherNet:
         """airbench's recipe: SGD with a fast rise and a slow fall of the rate, label smoothing, and
-        now and then a step back to the moving average of the weights."""
+        now and then a step back to the moving average of the weights. Kept epoch by epoch."""
+        path = self._file(f"weights-{number}")
         images, device = self.images, self.images.labels.device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED + number)
@@ -169,7 +167,7 @@ class Teachers:
         for parameter, buffer in zip(trained, momenta, strict=True):
             optimizer.state[parameter]["momentum_buffer"] = buffer
         state = [*values, *average, *momenta]
-        first = _resume(unfinished, state)
+        first = _resume(path, state)
         for epoch in tqdm(
             range(first, self.epochs),
             f"Teacher {number + 1}/{COUNT}",
@@ -204,7 +202,7 @@ class Teachers:
                 if done % 5 == 4:
                     torch._foreach_lerp_(average, values, 1 - 0.95**5 * share**3)
                     torch._foreach_copy_(values, average)
-            keep(unfinished, {str(i): t for i, t in enumerate(state)}, {"epoch": str(epoch + 1)})
+            keep(path, {str(i): t for i, t in enumerate(state)}, {"epoch": str(epoch + 1)})
         return network
 
     def _logits(self, network: TeacherNet, images: Tensor) -> Tensor:
@@ -213,16 +211,18 @@ class Teachers:
             return network(images).float()
 
     @torch.inference_mode()
-    def _look(self, number: int, network: TeacherNet) -> Tensor:
+    def _look(self, number: int, network: TeacherNet, view: int) -> Tensor:
+        """Its probabilities (N, num_classes) float16 for a view of each image."""
         network.eval()
         images, answers = self.images.images, []
-        for view in tqdm(range(VIEWS), "Its answers", unit="view", leave=False):
-            draws = draw_view(view, len(images), self.seen).to(images.device)
-            for i, d in zip(images.split(BATCH), draws.split(BATCH), strict=True):
-                self.before_step((number + 1) * self.epochs - 1)
-                logits = self._logits(network, self.seen(i, d))
-                answers.append(logits.softmax(dim=1).half())
-        return torch.cat(answers).view(VIEWS, len(images), -1).cpu()
+        draws = draw_view(view, len(images), self.seen).to(images.device)
+        batches = zip(images.split(BATCH), draws.split(BATCH), strict=True)
+        for i, d in tqdm(
+            batches, f"Its view {view + 1}/{VIEWS}", -(-len(images) // BATCH), leave=False
+        ):
+            self.before_step((number + 1) * self.epochs - 1)
+            answers.append(self._logits(network, self.seen(i, d)).softmax(dim=1).half())
+        return torch.cat(answers).cpu()
 
 
 def draw_view(view: int, count: int, augmentation: Augmentation) -> Tensor:
@@ -235,8 +235,16 @@ def _rate(share: float) -> float:
     return 0.2 + 0.8 * share / 0.23 if share < 0.23 else 1 - 0.93 * (share - 0.23) / 0.77
 
 
+def _kept_answers(path: Path) -> list[Tensor]:
+    """(N, num_classes) for each view that has been looked at."""
+    try:
+        return [*load_file(path)["answers"]]
+    except (OSError, SafetensorError, KeyError):  # to be made anew
+        return []
+
+
 def _resume(path: Path, state: list[Tensor]) -> int:
-    """Put an unfinished training's values into `state`; the epochs that it had done."""
+    """Put a training's values into `state`; the epochs that it had done."""
     try:
         with safe_open(path, "pt") as file:
             for i, tensor in enumerate(state):

@@ -20,7 +20,7 @@ PLACES = (
     "C:/Program Files/Google/Chrome/Application/chrome.exe",
     "C:/Program Files (x86)/Google/Chrome/Application/chrome.exe",
 )
-LEFT_OUT = pytest.StashKey[int]()
+LEFT_OUT = "there is no Chromium or Chrome"
 
 
 @functools.cache
@@ -69,24 +69,30 @@ def install_browser() -> None:
     find_browser.cache_clear()
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     of_the_page = [item for item in items if item.get_closest_marker("browser")]
     if of_the_page and not find_browser():
-        items[:] = [item for item in items if item not in of_the_page]
-        config.hook.pytest_deselected(items=of_the_page)
-        config.stash[LEFT_OUT] = len(of_the_page)
+        for item in of_the_page:
+            item.add_marker(pytest.mark.skip(LEFT_OUT))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if session.config.stash.get(LEFT_OUT, 0) and _required() and not session.exitstatus:
+    if _count_left_out(session.config) and _required() and not session.exitstatus:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """The last line of a run that is not whole."""
-    if count := config.stash.get(LEFT_OUT, 0):
+    if count := _count_left_out(config):
         failure = ", which REQUIRE_BROWSER=1 makes a failure" if _required() else ""
-        print(f"\n{count} browser tests were left out: there is no Chromium or Chrome{failure}.")
+        print(f"\n{count} browser tests were left out: {LEFT_OUT}{failure}.")
+
+
+def _count_left_out(config: pytest.Config) -> int:
+    """Of the whole run, so that a worker of several has none."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    return sum(LEFT_OUT in report.longrepr[-1] for report in skipped)
 
 
 def _required() -> bool:

@@ -50,6 +50,14 @@ def learn_by_heart(images: torch.Tensor, labels: torch.Tensor) -> CifarNet:
     return model.eval()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory) -> Iterator[None]:
+    """What is kept between runs is not looked for, nor left, in the cache of who runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory) -> Path:
     """`best` names every shipped example rightly; `swapped` calls each the next class."""
@@ -85,11 +93,10 @@ def test_images(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def app(checkpoints, test_images, tmp_path_factory) -> Iterator[App]:
+def app(checkpoints, test_images) -> Iterator[App]:
     """The app with both checkpoints and test images, as it is started on one's own machine."""
     variables = {
         "CIFAR_TORCH_IMAGE_FOLDER": str(test_images),
-        "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache")),
         "OMP_NUM_THREADS": "1",
     }
     with running_app("--checkpoints", checkpoints, env=os.environ | variables) as running:

@@ -61,8 +61,7 @@ def test_summary_is_the_reports_figure_16():
 
 def test_samples_draws_nine_images_of_a_folder(tmp_path):
     folder = write_image_folder(tmp_path / "things", 20)
-    environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": ""}
-    done = run("samples", "--image-folder", folder, "--out", tmp_path / "s.png", env=environment)
+    done = run("samples", "--image-folder", folder, "--out", tmp_path / "s.png")
     assert done.returncode == 0, done.stderr
     assert np.asarray(Image.open(tmp_path / "s.png")).std() > 20
 
@@ -84,31 +83,29 @@ def test_own_classes_are_measured_on_their_own_images_and_the_figures_kept(tmp_p
     refused = run("evaluate", own)
     assert refused.returncode == 2 and "classes of its own" in refused.stderr
     folder = write_image_folder(tmp_path / "things", 3)
-    environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": ""}
-    done = run("evaluate", own, "--image-folder", folder, "--save", env=environment)
+    done = run("evaluate", own, "--image-folder", folder, "--save")
     assert done.returncode == 0, done.stderr
     accuracy = load_checkpoint(own).metrics["accuracy"]
     card = (own / "README.md").read_text()
     assert f"On 12 images, all of the folder things: accuracy **{accuracy:.2%}**" in card
     assert "cifar10" not in card
     options = ["--image-folder", folder, "--out", own / "config.json"]
-    refused = run("evaluate", own, *options, env=environment)
+    refused = run("evaluate", own, *options)
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
 
 
 def test_evaluate_draws_figures_and_refuses_other_classes(tmp_path):
     folder = write_image_folder(tmp_path / "things", 3)
-    environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": ""}
-    done = run("evaluate", REPORT, "--image-folder", folder, env=environment)
+    done = run("evaluate", REPORT, "--image-folder", folder)
     assert done.returncode == 2 and "are not the classes asked for" in done.stderr
     names = json.loads((REPORT / "config.json").read_text())["class_names"]
     for name, kind in zip(names, 3 * KINDS, strict=False):
         (tmp_path / "ten" / "test" / name).mkdir(parents=True)
         draw_thing(kind, 0).save(tmp_path / "ten" / "test" / name / "0.png")
-    flat = run("evaluate", REPORT, "--image-folder", tmp_path / "ten" / "test", env=environment)
+    flat = run("evaluate", REPORT, "--image-folder", tmp_path / "ten" / "test")
     assert "has no test/: all of its images are measured" in flat.stderr
     options = ["--image-folder", tmp_path / "ten", "--out", tmp_path / "figures", "--json"]
-    done = run("evaluate", REPORT, *options, env=environment)
+    done = run("evaluate", REPORT, *options)
     found = json.loads(done.stdout)
     assert found["images"] == 10 and len(found["confusion"]) == 10
     low, high = found["accuracy_ci95"]

@@ -103,7 +103,7 @@ def run_without_browser(tmp_path: Path, **environment: str) -> subprocess.Comple
 def test_without_a_browser_the_last_line_says_so(tmp_path):
     done = run_without_browser(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 passed, 1 deselected" in done.stdout
+    assert "1 passed, 1 skipped" in done.stdout
     last = done.stdout.splitlines()[-1]
     assert last == "1 browser tests were left out: there is no Chromium or Chrome."
 

@@ -33,8 +33,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def data(folder, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def data(folder):
     return load_image_folder(folder)
 
 
@@ -196,8 +195,7 @@ def test_resuming_with_another_recipe_is_refused(data, tmp_path):
         train(data, other, tmp_path / "out", device="cpu", resume=True)
 
 
-def test_the_accuracy_of_metrics_json_is_what_evaluate_measures(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_the_accuracy_of_metrics_json_is_what_evaluate_measures(tmp_path):
     folder = tmp_path / "things"
     write_image_folder(folder / "train", 60)
     write_image_folder(folder / "test", 20, first=60)
