@@ -58,6 +58,7 @@ def _origin(config: dict[str, Any]) -> str:
 def _training(config: dict[str, Any], metrics: dict[str, Any]) -> str:
     data, recipe = config["data"], asdict(Recipe()) | config["recipe"]
     began = config.get("started_from")
+    teachers = ", those of its teachers not counted" if recipe["teacher"] else ""
     knobs = ", ".join(f"{knob} {value}" for knob, value in recipe.items() if knob != "name")
     return (
         f"## Training\n\n"
@@ -67,7 +68,7 @@ def _training(config: dict[str, Any], metrics: dict[str, Any]) -> str:
         + (f"- It began with the weights of the checkpoint `{began}`.\n" if began else "")
         + f"- Recipe: {knobs}.\n"
         f"- {config['precision']} on {config['hardware']}; {_epochs(metrics['epochs'])} in "
-        f"{metrics['seconds']:,.0f} s; PyTorch {config['versions']['torch']}."
+        f"{metrics['seconds']:,.0f} s{teachers}; PyTorch {config['versions']['torch']}."
     )
 
 
@@ -165,7 +166,7 @@ def _photos(photos: dict[str, Any]) -> str:
         f"{photos['known']} of things it knows: their class comes first": "accuracy",
         "their class comes first, and the answer is not «none of these»": "answered_right",
         f"{photos['none']} of things it does not know: «none of these»": "none_answered_none",
-        "accepted at a threshold that accepts 95% of the test images": "none_accepted_at_95",
+        "accepted of the same, where 95% of the test images are": "none_accepted_at_95",
     }
     lines = "\n".join(
         f"| {text} | {photos[key]:.1%} | {_interval(photos[f'{key}_ci95'])} |"

@@ -249,7 +249,12 @@ def _list_images(
     """(path below `folder`, label) of every image, and the class names. Raises UserError."""
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}.")
-    found = sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
+    try:
+        found = sorted(
+            e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith(".")
+        )
+    except OSError as error:
+        raise UserError(f"cannot read {folder}: {error.strerror}.") from error
     if not found:
         raise UserError(
             f"{folder} has no subfolders; put the images of each class in a folder named after it, "

@@ -1,14 +1,15 @@
 """Files and folders that are written beside their place and put there in one step."""
 
 import contextlib
-import glob
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from cifar_torch.errors import UserError
@@ -19,7 +20,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
     """A file to write, in the folder of `path`, which takes its place once all is written; if the
     writing fails, `path` stays as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    new = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         yield new
         os.replace(new, path)
@@ -65,9 +66,34 @@ def _beside(folder: Path, role: str) -> Path:
 
 
 @contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Meanwhile nobody else gets here with this folder; the lock of a program that dies is free.
+
+    Raises UserError: somebody has it, or its place cannot be written to.
+    """
+    folder = Path(os.path.realpath(folder))
+    lock = FileLock(_beside(folder, "lock"), blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"another program is training or changing {folder}; wait for it, or choose another "
+            "folder."
+        ) from None
+    except NotImplementedError:  # a file system without locks
+        pass
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error}.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
 def changed_folder(folder: Path) -> Iterator[Path]:
-    """A copy of a folder to change, which takes its place once all is written."""
-    with replaced_folder(folder) as new:
+    """A copy of a folder to change, which takes its place once all is written. Raises UserError."""
+    with locked_folder(folder), replaced_folder(folder) as new:
         shutil.copytree(folder, new, dirs_exist_ok=True)
         yield new
 
@@ -79,7 +105,7 @@ def folder_identity(folder: Path) -> tuple[int, int] | None:
             found = folder.stat()
             return found.st_ino, found.st_mtime_ns
         except OSError:
-            if not any(folder.parent.glob(f".{glob.escape(folder.name)}.*")):
+            if not any(_beside(folder, role).exists() for role in ("new", "old")):
                 return None
             time.sleep(0.01)
     return None

@@ -68,6 +68,14 @@ class Processes:
             raise outcome[1]
         return outcome[0]
 
+    def gather(self, value: T) -> list[T]:
+        """Every process's `value`, in all of them, the first one's first."""
+        if self.count == 1:
+            return [value]
+        values: list[Any] = [None] * self.count
+        dist.all_gather_object(values, value)
+        return values
+
     def one_a_machine_first(self, load: Callable[[], T]) -> T:
         """What `load` gives, called in one process of each machine before the others: it may
         download or decode what the others then find. What it raises there is raised in all."""
@@ -79,11 +87,9 @@ class Processes:
                 loaded = load()
             except Exception as error:
                 failure = error
-        failures: list[Exception | None] = [None] * self.count
-        dist.all_gather_object(failures, failure)  # the others wait here
-        for failure in failures:
-            if failure:
-                raise failure
+        for raised in self.gather(failure):  # the others wait here
+            if raised:
+                raise raised
         return load() if loaded is None else loaded
 
 

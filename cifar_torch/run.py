@@ -18,7 +18,13 @@ from cifar_torch.recipes import Recipe
 from cifar_torch.step import FlatNet, make_optimizer
 
 AVERAGE_EVERY = 8  # steps: the moving average then costs an eighth of the time, and is as good
-SAID = {"name": "recipe", "started_from": "--start-from", "class_names": "set of classes"}
+SAID = {
+    "name": "recipe",
+    "started_from": "--start-from",
+    "class_names": "set of classes",
+    "train_images": "number of training images",
+    "images": "set of training images",
+}
 WARM = 80  # steps until then: a short run is averaged at every step
 
 

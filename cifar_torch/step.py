@@ -147,9 +147,8 @@ def _gradient(parameter: Tensor) -> Tensor:
 
 
 def _captured(update: Update, batch_size: int) -> Update:
-    """`update` as a CUDA graph for whole batches: one launch instead of some hundred, which is all
-    that a batch of 32 takes on a large GPU. The first steps and a smaller last batch run as usual.
-    """
+    """`update` as a CUDA graph for whole batches: one launch instead of some hundred. The
+    first steps and a smaller last batch run as usual."""
     warm_up, graph = 3, torch.cuda.CUDAGraph()
     side_stream = torch.cuda.Stream()
     inputs: list[Tensor] = []

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,7 @@ from cifar_torch.evaluation import (
     wilson_interval,
 )
 from cifar_torch.figures import curves, save_figure
+from cifar_torch.files import locked_folder
 from cifar_torch.model import CifarNet
 from cifar_torch.processes import Processes, join_processes
 from cifar_torch.recipes import Recipe
@@ -102,9 +103,14 @@ def train(
     stands and Stopped is raised. Under torchrun every process calls this; the first one writes, and
     it alone returns the checkpoint. Raises UserError.
     """
-    with join_processes(device) as processes:
-        going_on = resume or processes.restarted
-        processes.from_first(lambda: check_destination(Path(out), going_on))
+    with join_processes(device) as processes, ExitStack() as stack:
+        going_on = processes.from_first(lambda: resume or processes.restarted)
+
+        def claim() -> None:
+            check_destination(Path(out), going_on)
+            stack.enter_context(locked_folder(Path(out)))
+
+        processes.from_first(claim)
         loaded = processes.one_a_machine_first(data) if callable(data) else data
         trainer = Trainer(
             loaded, recipe, Path(out), processes, precision, seed, on_progress, start_from
@@ -137,6 +143,7 @@ class Trainer:
         self.last_saved = -math.inf
         if self.device.type == "cpu":
             kernels.prepare()
+        torch.backends.cudnn.allow_tf32 = False  # fp32 is float32, in convolutions on a GPU too
         # The first one's, as machines may differ.
         self.dtype, self.why = processes.from_first(
             lambda: choose_precision(precision, self.device)
@@ -179,8 +186,8 @@ class Trainer:
         return checkpoint
 
     def guesses(self) -> bool:
-        """Whether the network does worse than one that knows the classes' shares and no more, in
-        its confidence, and no better than its one best answer."""
+        """Whether the network does worse, in its confidence, than one that is equally sure of all
+        classes, and no better than one that always gives the commonest answer."""
         last, labels = self.run.history[-1], self.validation.labels
         count = len(labels)
         right = round(last["val_accuracy"] * count)
@@ -191,6 +198,9 @@ class Trainer:
     def prepare(self, interrupted: Callable[[], bool] = lambda: False) -> None:
         """What comes before the first step. Raises Stopped."""
         run, classes = self.run, len(self.data.class_names)
+        self.processes.copy_from_first(run.tensors().values())
+        if not self.processes.first:
+            run.sums.zero_()  # the first process has the sums of all
         check = partial(self.before_teacher_step, interrupted)
         self.batches.prepare(classes, run.result.normalise, self.dtype, check)
         self.take_step = make_step(
@@ -333,17 +343,20 @@ class Trainer:
             "std": self.run.result.std,
             "class_names": list(self.data.class_names),
             "train_images": self.batches.known,
+            "images": f"fingerprint {self.batches.fingerprint}",
             "precision": self.precision,
         }
 
     def check_alike(self) -> None:
-        """Raises UserError: this process would train otherwise than the first does."""
-        if found := difference(self.processes.from_first(self.settings), self.settings()):
-            name, theirs, ours = found
-            raise UserError(
-                f"process {self.processes.rank} has another {name} than the first ({ours}, there "
-                f"{theirs}); give all machines the same images and flags, beside --resume too."
-            )
+        """Raises UserError, in all processes: one would train otherwise than the first does."""
+        settings = self.processes.gather(self.settings())
+        for rank, others in enumerate(settings):
+            if found := difference(settings[0], others):
+                name, first, other = found
+                raise UserError(
+                    f"process {rank} has another {name} than the first ({other}, there {first}); "
+                    "give all machines the same images and flags, beside --resume too."
+                )
 
     def resume(self, required: bool = True) -> None:
         """Go on from the state in `out`, or from the start where none is there nor `required`.
@@ -361,10 +374,7 @@ class Trainer:
         position = self.processes.from_first(load)
         if position is None:
             return
-        self.processes.copy_from_first(run.tensors().values())
-        if not self.processes.first:
-            run.sums.zero_()  # the first process has the sums of all
-            run.position = position
+        run.position = position
         self.say(f"Going on after step {run.step} of {self.steps * self.recipe.epochs}.")
 
     def checkpoint(self, finished: bool) -> Checkpoint:

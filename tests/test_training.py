@@ -17,11 +17,13 @@ from safetensors.torch import load_file, save_file
 
 from cifar_torch import training
 from cifar_torch.checkpoint import STATE, load_checkpoint
-from cifar_torch.data import load_image_folder
+from cifar_torch.data import Split, load_image_folder
 from cifar_torch.errors import UserError
+from cifar_torch.files import changed_folder, locked_folder
+from cifar_torch.model import CifarNet
 from cifar_torch.processes import Processes
 from cifar_torch.recipes import get_recipe
-from cifar_torch.run import begun_with
+from cifar_torch.run import Run, begun_with
 from cifar_torch.training import Stopped, Trainer, train
 from tests.pictures import KINDS, write_image_folder
 from tests.server import ROOT
@@ -341,11 +343,31 @@ def test_progress_is_reported_with_its_history(data, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "PROGRESS_EVERY", 0)
     seen = []
     recipe = get_recipe("report", epochs=3, batch_size=32)
-    train(
+    checkpoint = train(
         data, recipe, tmp_path / "out", device="cpu", on_progress=lambda p: seen.append(p) or True
     )
-    assert seen and seen[0].epochs == 3 and seen[0].steps == 17
-    assert all(0 <= p.accuracy <= 1 and p.step < p.steps for p in seen)
+    assert len(seen) == 3 * 17 and {(p.epochs, p.steps) for p in seen} == {(3, 17)}
+    assert [(p.epoch, p.step) for p in seen] == [(e, i) for e in (1, 2, 3) for i in range(17)]
+    assert all(len(p.history) == p.epoch - 1 for p in seen)
+    for last, row in zip(seen[16::17], checkpoint.history, strict=True):  # all but a last step
+        assert last.accuracy == pytest.approx(row["accuracy"], abs=0.06)
+        assert last.loss == pytest.approx(row["loss"], abs=0.1)
+
+
+def test_the_moving_average_follows_at_the_distance_of_its_decay():
+    """Of weights that grow by 1 a step it lags by decay / (1 - decay) steps, 99, and by a tenth of
+    the run early on."""
+    run, lags = Run(CifarNet(dropout=0), get_recipe("fast", averaging=0.99)), {}
+    for vector in run.average.vectors:
+        vector.zero_()
+    for run.step in range(1, 1601):
+        for vector in run.weights.vectors:
+            vector.fill_(run.step)
+        run.update_average(0.99)
+        lags[run.step] = run.step - run.average.vectors[1][0].item()
+    assert lags[80] == pytest.approx(8, abs=1)
+    assert lags[400] == pytest.approx(40, abs=5)
+    assert lags[1600] == pytest.approx(99, abs=5)
 
 
 def test_learning_rates():
@@ -396,9 +418,35 @@ def test_all_processes_must_train_alike(data, tmp_path, monkeypatch):
     trainer = Trainer(data, get_recipe("report"), tmp_path, processes, "fp32", 0, None)
     trainer.check_alike()
     first = Trainer(data, get_recipe("fast"), tmp_path, processes, "fp32", 0, None).settings()
-    monkeypatch.setattr(Processes, "from_first", lambda self, make: first)
+    monkeypatch.setattr(Processes, "gather", lambda self, ours: [first, ours])
     with pytest.raises(UserError, match=r"process 1 has another recipe than the first \(report, "):
         trainer.check_alike()
+
+
+def test_a_run_does_not_go_on_with_other_images(data, tmp_path):
+    recipe = get_recipe("report", epochs=2, batch_size=50)
+    with pytest.raises(Stopped):
+        train(data, recipe, tmp_path / "out", device="cpu", on_progress=lambda progress: False)
+    others = replace(data, train=Split(255 - data.train.images, data.train.labels))
+    with pytest.raises(UserError, match="begun with another set of training images"):
+        train(others, recipe, tmp_path / "out", device="cpu", resume=True)
+
+
+def test_a_folder_is_written_by_one_at_a_time(data, tmp_path):
+    recipe = get_recipe("report", epochs=1, batch_size=50)
+    with (
+        locked_folder(tmp_path / "out"),
+        pytest.raises(UserError, match="another program is training or changing"),
+    ):
+        train(data, recipe, tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+    assert train(data, recipe, tmp_path / "out", device="cpu")
+    with (
+        locked_folder(tmp_path / "out"),
+        pytest.raises(UserError, match="another program is training or changing"),
+        changed_folder(tmp_path / "out"),
+    ):
+        pass
 
 
 def test_a_state_with_a_recipe_that_cannot_be_is_not_gone_on_with(tmp_path):
