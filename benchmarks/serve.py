@@ -256,13 +256,15 @@ def our_app(checkpoint: str) -> tuple[list[str], int, Call]:
 # --- The bars -----------------------------------------------------------------------------------
 
 
-def report(name: str, ratios: list[float], bar: str, met: bool) -> None:
+def report(name: str, ratios: list[float], bar: str, met: bool) -> bool:
+    """Print a ratio beside its bar; whether it is met."""
     spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
     verdict = "met" if met else "MISSED"
     print(f"{name:<46}{statistics.median(ratios):6.2f}x  ({spread})  bar {bar}: {verdict}")
+    return met
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description="The web app beside the plainest Gradio app.")
     parser.add_argument("--checkpoint", default="checkpoints/report", help="default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="one round of short loads")
@@ -287,12 +289,15 @@ def main() -> None:
             f"/api/classify {api.rate:.0f}/s, p95 {1000 * api.p95:.0f} ms"
         )
     median = {name: statistics.median(values) for name, values in ratios.items()}
-    report("/api/classify, requests/s, 16 clients", ratios["rate"], "5", median["rate"] >= 5)
-    report("/api/classify, p95, 16 clients", ratios["p95"], "0.25", median["p95"] <= 0.25)
-    report(
-        "Gradio's API, requests/s, 16 clients", ratios["gradio"], "0.95", median["gradio"] >= 0.95
-    )
-    report("start to first answer", ratios["start"], "1.25", median["start"] <= 1.25)
+    met = [
+        report("/api/classify, requests/s, 16 clients", ratios["rate"], "5", median["rate"] >= 5),
+        report("/api/classify, p95, 16 clients", ratios["p95"], "0.25", median["p95"] <= 0.25),
+        report(
+            "Gradio's API, requests/s, 16 clients", ratios["gradio"], "0.95",
+            median["gradio"] >= 0.95,
+        ),
+        report("start to first answer", ratios["start"], "1.25", median["start"] <= 1.25),
+    ]  # fmt: skip
 
     with serving(*our_app(options.checkpoint)) as ours:
         ours.load(call_api, 64, endurance / 4)
@@ -302,7 +307,8 @@ def main() -> None:
             f"64 clients for {load.seconds:.0f} s: {len(load.latencies)} answers, "
             f"{len(load.errors)} errors, memory {before:.0f} -> {ours.memory():.0f} MB"
         )
+    return 0 if all(met) and not load.errors else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
