@@ -14,6 +14,9 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
+from cifar_torch.data import load_image_folder
+from cifar_torch.recipes import get_recipe
+from cifar_torch.training import Stopped, train
 from tests.server import ROOT
 
 EPOCHS = 2
@@ -50,19 +53,67 @@ with join_processes("cpu") as processes:
 """
 
 
-def test_what_fails_in_the_first_process_is_said_in_all(tmp_path):
-    (tmp_path / "job.py").write_text(FAILING_LEAD)
+def run_in_two(job: str, out: Path, **variables: str) -> None:
+    """Run a program in two processes, one thread each."""
+    (out / "job.py").write_text(job)
     launcher = "-m torch.distributed.run --standalone --nproc-per-node=2"
-    environment = {"OMP_NUM_THREADS": "1", "OUT": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    environment = {"OMP_NUM_THREADS": "1", "OUT": str(out), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, *launcher.split(), tmp_path / "job.py"],
-        env=os.environ | environment,
+        [sys.executable, *launcher.split(), out / "job.py"],
+        env=os.environ | environment | variables,
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_what_fails_in_the_first_process_is_said_in_all(tmp_path):
+    run_in_two(FAILING_LEAD, tmp_path)
     assert [(tmp_path / rank).read_text() for rank in "01"] == 2 * ["the disk is full"]
+
+
+DIFFERING = """
+import os
+from pathlib import Path
+from cifar_torch.data import load_image_folder
+from cifar_torch.errors import UserError
+from cifar_torch.recipes import get_recipe
+from cifar_torch.training import train
+
+out, rank = Path(os.environ["OUT"]), int(os.environ["RANK"])
+data = load_image_folder(Path(os.environ["PICTURES"]))
+lr = 0.02 if os.environ["LR"] == str(rank) else 0.01
+recipe = get_recipe("report", epochs=2, batch_size=16, lr=lr)
+try:
+    train(data, recipe, out / "out", device="cpu", precision="fp32", resume=rank == 0)
+    (out / str(rank)).write_text("done")
+except UserError as error:
+    (out / str(rank)).write_text(str(error))
+"""
+
+
+@pytest.fixture
+def unfinished(pictures, tmp_path) -> Path:
+    """A folder with the unfinished run `out` of one process."""
+    recipe = get_recipe("report", epochs=2, batch_size=16)
+    options = {"device": "cpu", "precision": "fp32", "on_progress": lambda progress: False}
+    with pytest.raises(Stopped):
+        train(load_image_folder(pictures), recipe, tmp_path / "out", **options)
+    return tmp_path
+
+
+def test_a_difference_between_processes_is_said_in_all(pictures, unfinished):
+    run_in_two(DIFFERING, unfinished, PICTURES=str(pictures), LR="1")
+    first, second = ((unfinished / rank).read_text() for rank in "01")
+    assert first == second
+    assert first.startswith("process 1 has another lr than the first (0.02, there 0.01)")
+
+
+def test_processes_go_on_together_though_only_the_first_was_asked_to(pictures, unfinished):
+    run_in_two(DIFFERING, unfinished, PICTURES=str(pictures), LR="none")
+    assert [(unfinished / rank).read_text() for rank in "01"] == ["done", "done"]
+    assert json.loads((unfinished / "out" / "metrics.json").read_text())["finished"]
 
 
 def start(pictures: Path, out: Path, processes: int = 1) -> subprocess.Popen:
