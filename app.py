@@ -20,8 +20,9 @@ with a_sentence_on_error():
 with gr.Blocks(title="cifar-torch", analytics_enabled=False, delete_cache=(600, 3600)) as demo:
     page = header(demo, classifiers)
     with gr.Tabs():
-        with page.tab("classify"):
+        with page.tab("classify") as tab:
             picture = classify.tab(page)
+            page.opened(tab)
         with page.tab("inside") as tab:
             inside.tab(page, tab, picture)
         with page.tab("results") as tab:
@@ -29,7 +30,7 @@ with gr.Blocks(title="cifar-torch", analytics_enabled=False, delete_cache=(600, 
         with page.tab("train") as tab:
             train.tab(page, tab, options.training)
         with page.tab("code") as tab:
-            code.tab(page, tab, picture, batcher, options.mcp)
+            code.tab(page, tab, picture, batcher, options)
     page.follow_language(demo)
 
 if __name__ == "__main__":

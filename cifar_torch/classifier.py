@@ -123,9 +123,9 @@ class Classifiers:
             raise UserError(f"there is no checkpoint in {self.folder} any more.")
         name = name or names[0]
         folder = self._folder(name)
-        version = folder_identity(folder)
         if folder not in self._loaded and name not in names:
             raise UserError(f"there is no checkpoint {name!r}; there are: {', '.join(names)}.")
+        version = folder_identity(folder)
         with self._lock:
             known = self._loaded.get(folder)
             if known is None or known[0] != version:

@@ -19,6 +19,8 @@ MIDDLES = (1.0, 0.8)  # of the shorter side
 REDUCING_GAP = 3.0  # Pillow's: pixels are averaged to three times the size before the filter
 ENOUGH = round(REDUCING_GAP * IMAGE_SIZE / min(MIDDLES))  # pixels a side: more help no view
 MAX_MEGAPIXELS = 100
+MAX_BYTES = 4 * MAX_MEGAPIXELS * 1_000_000  # of a file: so many pixels, uncompressed
+MAX_SCANS = 100  # of a JPEG, which may repeat an empty one of a few bytes without end
 # Named, so that a file never reaches Pillow's readers for PostScript, PDF and the like.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "PPM")
 FORMATS_FOR_PEOPLE = "JPEG, PNG, WebP, BMP, TIFF, GIF or AVIF"
@@ -59,6 +61,8 @@ def open_image(source: ImageSource, name: str | None = None) -> Image.Image:
     if isinstance(source, (str, Path)):
         name = name or Path(source).name or str(source)
         try:
+            if Path(source).stat().st_size > MAX_BYTES:
+                raise _too_large(name)
             source = Path(source).read_bytes()
         except OSError as error:
             raise ImageError("missing", f"{name}: {error.strerror or error}.") from error
@@ -80,6 +84,8 @@ def _decode(data: bytes, name: str) -> Image.Image:
         ) from error
     if image.width * image.height > MAX_MEGAPIXELS * 1_000_000:
         raise _too_large(name, image.size)
+    if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS:
+        raise ImageError("broken", f"{name} is a JPEG of more than {MAX_SCANS} scans.")
     try:
         # JPEG only: a photograph is decoded at an eighth of its size, in a fifth of the time.
         image.draft(None, (ENOUGH, ENOUGH))

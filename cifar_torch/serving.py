@@ -59,7 +59,7 @@ class Batcher:
             jobs = [self._jobs.get()]
             while len(jobs) < self._limit and not self._jobs.empty():
                 jobs.append(self._jobs.get())
-            # A future that was cancelled, because its client left, is dropped here.
+            # A future that was cancelled is dropped here.
             jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
             for model in {job.model for job in jobs}:
                 self._answer(model, [job for job in jobs if job.model == model])

@@ -25,8 +25,6 @@ ATTRIBUTES = """\
 *.safetensors filter=lfs diff=lfs merge=lfs -text
 *.png filter=lfs diff=lfs merge=lfs -text
 *.jpg filter=lfs diff=lfs merge=lfs -text
-*.ttf filter=lfs diff=lfs merge=lfs -text
-*.woff2 filter=lfs diff=lfs merge=lfs -text
 """
 
 
@@ -49,6 +47,8 @@ def make_space(folder: Path) -> None:
     readme = front_matter(ROOT / "README.md") + BODY
     if not any((ROOT / "checkpoints").glob("*/model.safetensors")):
         raise ValueError("there is no checkpoint in checkpoints/; train.py makes one")
+    if any((ROOT / name) in (folder.resolve(), *folder.resolve().parents) for name in COPIED):
+        raise ValueError(f"{folder} is a part of the project itself; name a folder beside it")
     if folder.exists() and not is_ours(folder):
         raise ValueError(f"{folder} holds other files; name a new or empty folder")
     folder.mkdir(parents=True, exist_ok=True)

@@ -208,6 +208,14 @@ def test_damaged_form(url, kind):
     refusal(post_raw(url, b"--y\r\nthis is no form", kind), 400)
 
 
+@pytest.mark.parametrize("charset", ["undefined", "utf-7", "unicode_escape"])
+def test_a_form_of_an_odd_charset(url, charset):
+    head = b'Content-Disposition: form-data; name="file"; filename="+2AA-\\ud800.png"'
+    body = b"--x\r\n" + head + b"\r\n\r\n" + picture() + b"\r\n--x--\r\n"
+    response = post_raw(url, body, f"multipart/form-data; boundary=x; charset={charset}")
+    assert response.status_code == (400 if charset == "undefined" else 200), response.text
+
+
 def test_a_large_picture_stays_in_memory(url, monkeypatch):
     written = []
     monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", written.append)

@@ -327,6 +327,16 @@ def test_a_400_megapixel_bomb_is_refused_before_it_is_decoded():
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_jpeg_that_repeats_a_scan_without_end_is_refused_before_it_is_decoded():
+    file = io.BytesIO()
+    Image.new("L", (64, 64)).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    scan = bytes.fromhex("ffda0008010100053f00") + b"\x00"  # a header, and coefficients of 0
+    assert open_image(data + b"").size == (64, 64)
+    with pytest.raises(ImageError, match="more than 100 scans"):
+        open_image(data[:-2] + 200 * scan + data[-2:])
+
+
 def test_a_picture_just_above_the_limit_says_its_size():
     with pytest.raises(ImageError, match=r"\(10001 x 10000 pixels\)"):
         open_image(png(10_001, 10_000, 1, 0, b""))

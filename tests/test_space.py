@@ -109,7 +109,8 @@ def test_the_project_itself_is_a_folder_of_somebody_else():
 
 def test_sentences_for_mistakes(tmp_path):
     (tmp_path / "file").touch()
-    for folder in ("", tmp_path / "file", tmp_path / "file" / "below"):
+    own = "checkpoints/space"  # which would be copied into itself
+    for folder in ("", own, tmp_path / "file", tmp_path / "file" / "below"):
         done = make_space(folder)
         assert done.returncode == 1
         assert len(done.stderr.splitlines()) == 1

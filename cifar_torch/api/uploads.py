@@ -49,8 +49,8 @@ async def _read_form(request: Request) -> list[tuple[str | None, bytes]]:
     try:
         parser = _FormParser(request.headers, _body(request), max_files=MAX_PICTURES)
         form = await parser.parse()
-    except MultiPartException as error:
-        message = f"The form cannot be read: {error.message.rstrip('.')}."
+    except (MultiPartException, UnicodeError) as error:
+        message = f"The form cannot be read: {str(error).rstrip('.')}."
         raise RefusedError(400, "form", message) from error
     if "model" in form:
         message = "The model is named in the address, not in the form: /api/classify?model=NAME."
@@ -58,9 +58,14 @@ async def _read_form(request: Request) -> list[tuple[str | None, bytes]]:
     files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
     if not files:
         raise RefusedError(400, "form", "The form has no file; with curl: -F file=@cat.jpg.")
-    pictures = [(file.filename or None, await file.read()) for file in files]
+    pictures = [(_said(file.filename) or None, await file.read()) for file in files]
     await form.close()
     return pictures
+
+
+def _said(name: str | None) -> str:
+    """A file's name as JSON can have it; some charsets make halves of characters."""
+    return (name or "").encode("utf-8", "replace").decode()
 
 
 async def _body(request: Request) -> AsyncGenerator[bytes, None]:

@@ -6,11 +6,18 @@ from gradio.components.label import LabelConfidence, LabelData
 from cifar_torch.classifier import Answer
 from cifar_torch.errors import UserError
 from cifar_torch.serving import Batcher
+from cifar_torch.webui.options import Options
 from cifar_torch.webui.page import PRIVATE, QUIET, Page, told
 from cifar_torch.webui.upload import Picture
 from cifar_torch.webui.words import Words
 
 NONE = "none of these"
+# How each call of a guarded app gives the password
+PASSWORD = {
+    "in_python": ', auth=("USER", "PASSWORD")',
+    "in_curl": "-u USER:PASSWORD ",
+    "in_mcp": ', "headers": {"Authorization": "Basic BASE64-OF-USER:PASSWORD"}',
+}
 
 
 class AnswerLabel(gr.Label):
@@ -28,7 +35,9 @@ class AnswerLabel(gr.Label):
         return LabelData(label=value.class_name or NONE, confidences=confidences)
 
 
-def tab(page: Page, gradio_tab: gr.Tab, picture: Picture, batcher: Batcher, mcp: bool) -> None:
+def tab(
+    page: Page, gradio_tab: gr.Tab, picture: Picture, batcher: Batcher, options: Options
+) -> None:
     """Build the tab, and the function that programs call."""
 
     def calls(language: str, request: gr.Request) -> str:
@@ -37,8 +46,9 @@ def tab(page: Page, gradio_tab: gr.Tab, picture: Picture, batcher: Batcher, mcp:
         scope = request.request.scope if request.request else {}
         address = origin + scope.get("root_path", "").rstrip("/")
         words = Words(language)
-        keys = ("code.python", "code.curl", "code.mcp" if mcp else "code.no_mcp")
-        return "\n\n".join(words(key, address=address) for key in keys)
+        keys = ("code.python", "code.curl", "code.mcp" if options.mcp else "code.no_mcp")
+        password = PASSWORD if options.auth else dict.fromkeys(PASSWORD, "")
+        return "\n\n".join(words(key, address=address, **password) for key in keys)
 
     async def classify(image: str, model: str = "") -> Answer:
         """The answer for one picture.

@@ -43,7 +43,7 @@ def unit_strip(values: Tensor, words: Words) -> str:
 def probability_bars(values: Tensor, names: Sequence[str], words: Words) -> str:
     """The probability of each class, likeliest first."""
     rows = sorted(zip(values.tolist(), names, strict=True), reverse=True)
-    return bars([(name, share, words.percent(share)) for share, name in rows])
+    return bars([(name, share, escape(words.confidence(share))) for share, name in rows])
 
 
 def bars(rows: Sequence[tuple[str, float, str]]) -> str:

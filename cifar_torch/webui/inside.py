@@ -166,9 +166,9 @@ def _cam(view: View, wanted: str | None) -> tuple[Any, str]:
     name = wanted if wanted in answer.confidences else next(iter(answer.confidences))
     label = view.classifier.class_names.index(name)
     heat = grad_cam(view.classifier.model, answer.pixels, label)
-    named = escape(words.class_name(name))
+    named = words.class_name(name)
     caption = words(
-        "inside.cam", name=named, share=escape(words.confidence(answer.confidences[name]))
+        "inside.cam", name=escape(named), share=escape(words.confidence(answer.confidences[name]))
     )
     seen = _figure(answer.pixels, words("classify.seen"), words("classify.seen_alt"))
     lit = _figure(overlay(answer.pixels, heat), caption, words("inside.cam_alt", name=named))
@@ -250,6 +250,9 @@ def _steps(view: View, name: str, channel: int | None, row: int, column: int) ->
         return ""
     words, output = view.words, view.outputs[name]
     chosen = _channel(output, channel)
+    row, column = (
+        min(i, side - 1) for i, side in zip((row, column), output.shape[1:], strict=True)
+    )
     draw = _convolution if layer.kind == "convolution" else _pooling
     source, box, arithmetic = draw(view, name, chosen, row, column)
     before = drawings.place_on(

@@ -53,14 +53,19 @@ def read_options(arguments: list[str]) -> Options:
     option("--host", host, "HOST", "address to listen on")
     option("--port", port, "PORT", "port to listen on")
     switch("--share", "make a public link for up to a week, through Gradio's servers")
-    option("--auth", None, "USER:PASSWORD", "ask everybody for this name and password")
+    parser.add_argument(
+        "--auth",
+        default=os.environ.get(_variable_name("--auth")),  # an empty one is a mistake, not none
+        metavar="USER:PASSWORD",
+        help="ask everybody for this name and password",
+    )
     switch("--allow-training", "let visitors train even where strangers can reach the page")
     switch("--mcp", "serve the classifier as a tool for language models, too (MCP)")
     values = parser.parse_args(arguments)
     return Options(
         checkpoint=Path(values.checkpoint) if values.checkpoint else None,
         checkpoints=Path(values.checkpoints),
-        host=values.host,
+        host=values.host.strip("[]"),  # as IPv6 addresses are written in a URL
         port=_port(values.port),
         share=values.share,
         auth=_auth(values.auth),
@@ -95,5 +100,8 @@ def _auth(text: str | None) -> tuple[str, str] | None:
         return None
     user, _, password = text.partition(":")
     if not user or not password:
-        raise UserError("--auth takes a name and a password, as in --auth anna:open-sesame.")
+        raise UserError(
+            "--auth, or CIFAR_TORCH_AUTH, takes a name and a password, as in --auth "
+            "anna:open-sesame."
+        )
     return user, password

@@ -64,10 +64,10 @@ def report_html(classifier: Classifier, language: str) -> str:
 def _numbers(checkpoint: Checkpoint, words: Words) -> Iterator[tuple[str, str]]:
     """(number, what it says) of the main figures."""
     metrics = checkpoint.metrics
-    if "accuracy" not in metrics:
+    if "accuracy_ci95" not in metrics:
         yield "?", words("results.unmeasured")
         return
-    low, high = (words.percent(x, 2) for x in metrics.get("accuracy_ci95", (0, 1)))
+    low, high = (words.percent(x, 2) for x in metrics["accuracy_ci95"])
     yield words.percent(metrics["accuracy"], 2), words("results.accuracy", low=low, high=high)
     if checkpoint.class_names == CIFAR10_CLASSES:
         yield words.percent(REPORT_ACCURACY, 2), words("results.of_the_report")
@@ -123,7 +123,8 @@ def _mistakes(
         ]
     )
     found = confident_mistakes(images, probabilities, classifier.class_names)
-    return f'<div class="tiles mistakes">{"".join(_tile(m, words) for m in found)}</div>'
+    tiles = "".join(_tile(mistake, words) for mistake in found)
+    return f'<div class="tiles mistakes">{tiles}</div>' if found else words("results.no_mistakes")
 
 
 def confident_mistakes(
@@ -145,8 +146,8 @@ def confident_mistakes(
 
 
 def _tile(mistake: Mistake, words: Words) -> str:
-    said, right = (escape(words.class_name(n)) for n in (mistake.said, mistake.right))
+    said, right = (words.class_name(n) for n in (mistake.said, mistake.right))
     picture = img(mistake.pixels, words("results.mistake_alt", name=right))
-    share = words.percent(mistake.confidence, 0)
-    text = words("results.mistake", said=said, share=share, right=right)
+    share = escape(words.confidence(mistake.confidence))
+    text = words("results.mistake", said=escape(said), share=share, right=escape(right))
     return f"<figure>{picture}<figcaption>{text}</figcaption></figure>"

@@ -1,7 +1,6 @@
 """One training run at a time, in a thread of the server, so that it outlives the visitor's page."""
 
 import lzma
-import os
 import re
 import shutil
 import stat
@@ -27,6 +26,7 @@ from cifar_torch.recipes import Recipe
 if TYPE_CHECKING:
     from cifar_torch.training import Progress
 
+THREADS = torch.get_num_threads()  # as many as the machine lends; serving takes one of them
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 BROKEN_ZIP = (
     zipfile.BadZipFile,
@@ -123,7 +123,7 @@ class Runner:
         from cifar_torch.training import Stopped, train  # here: it draws, and matplotlib is slow
 
         kernels.prepare()
-        _compute_with(os.cpu_count() or 1)
+        _compute_with(THREADS)
         try:
             data = load()
             if not self._stop.is_set():

@@ -1,6 +1,7 @@
 """Put the page on the network, and end with a sentence where that is not possible."""
 
 import inspect
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -43,7 +44,9 @@ def remember_signatures(demo: gr.Blocks) -> None:
 
 
 def launch(demo: gr.Blocks, batcher: Batcher, options: Options) -> None:
-    """Serve page and API until Ctrl-C. Raises UserError: it cannot listen there."""
+    """Serve page and API until Ctrl-C or SIGTERM, at which uploads are deleted. Raises UserError:
+    it cannot listen there."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # One thread for the network: threads that wait for each other after every layer would take the
     # time of those that serve the page and decode pictures.
     torch.set_num_threads(1)
@@ -53,7 +56,7 @@ def launch(demo: gr.Blocks, batcher: Batcher, options: Options) -> None:
     remember_signatures(demo)
     try:
         demo.launch(
-            server_name=options.host,
+            server_name=f"[{options.host}]" if ":" in options.host else options.host,
             server_port=options.port,
             share=options.share,
             auth=options.auth,

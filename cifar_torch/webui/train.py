@@ -107,12 +107,12 @@ def _load(archive: str | None) -> Data:
 
 def _show(
     page: Page, runner: Runner, open_tab: str, model: str, language: str
-) -> tuple[str, Any, Any]:
-    """Where the run is; the page asks again as long as there is something to see."""
+) -> tuple[Any, Any, Any]:
+    """Where the run is. The page asks until it has ended, and then has its model in the menu."""
     status = runner.status
-    watched = status.running and open_tab == "train"
     choices = gr.skip() if status.running else menu(page.classifiers, model)
-    return status_html(status, Words(language)), gr.Timer(active=watched), choices
+    said = status_html(status, Words(language)) if open_tab == "train" else gr.skip()
+    return said, gr.Timer(active=status.running), choices
 
 
 def status_html(status: Status, words: Words) -> str:

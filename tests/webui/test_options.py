@@ -56,8 +56,15 @@ def test_options_come_from_the_environment_and_flags_win(monkeypatch):
     options = read_options([])
     assert (options.port, options.auth, options.mcp) == (8000, ("anna", "a:b"), True)
     assert read_options(["--port", "9000"]).port == 9000
+    assert read_options(["--host", "[::1]"]).host == "::1"
     monkeypatch.setenv("CIFAR_TORCH_SHARE", "perhaps")
     with pytest.raises(UserError, match="CIFAR_TORCH_SHARE is 'perhaps'"):
+        read_options([])
+
+
+def test_an_empty_password_is_not_taken_for_none(monkeypatch):
+    monkeypatch.setenv("CIFAR_TORCH_AUTH", "")
+    with pytest.raises(UserError, match="CIFAR_TORCH_AUTH, takes a name and a password"):
         read_options([])
 
 
@@ -66,8 +73,8 @@ def test_options_come_from_the_environment_and_flags_win(monkeypatch):
     [
         (["--port", "many"], "the port is 'many'"),
         (["--port", "70000"], "from 1 to 65535"),
-        (["--auth", "anna"], "--auth takes a name and a password"),
-        (["--auth", ":secret"], "--auth takes a name and a password"),
+        (["--auth", "anna"], "takes a name and a password"),
+        (["--auth", ":secret"], "takes a name and a password"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_refused(arguments, message):
