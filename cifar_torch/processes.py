@@ -26,6 +26,7 @@ class Processes:
     rank: int = 0
     count: int = 1
     restarted: bool = False  # by torchrun, after one of them had died
+    patient: Any = None  # the group in which they wait for what one of them does alone
 
     @property
     def first(self) -> bool:
@@ -73,7 +74,7 @@ class Processes:
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, self.patient)
         return values
 
     def one_a_machine_first(self, load: Callable[[], T]) -> T:
@@ -122,9 +123,9 @@ def join_processes(device: str = "auto") -> Iterator[Processes]:
         store=dist.PrefixStore(f"attempt {restarts}", store),
         rank=rank,
         world_size=count,
-        timeout=PATIENCE,
     )
     try:
-        yield Processes(chosen, rank, count, restarts > 0)
+        patient = dist.new_group(backend="gloo", timeout=PATIENCE)
+        yield Processes(chosen, rank, count, restarts > 0, patient)
     finally:
         dist.destroy_process_group()
