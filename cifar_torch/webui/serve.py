@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import gradio as gr
 import torch
@@ -46,7 +47,7 @@ def remember_signatures(demo: gr.Blocks) -> None:
 def launch(demo: gr.Blocks, batcher: Batcher, options: Options) -> None:
     """Serve page and API until Ctrl-C or SIGTERM, at which uploads are deleted. Raises UserError:
     it cannot listen there."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _end)
     # One thread for the network: threads that wait for each other after every layer would take the
     # time of those that serve the page and decode pictures.
     torch.set_num_threads(1)
@@ -76,6 +77,12 @@ def launch(demo: gr.Blocks, batcher: Batcher, options: Options) -> None:
         if "empty port" not in str(error):
             raise
         raise UserError(_cannot_listen(options.host, options.port)) from error
+
+
+def _end(signum: int, frame: Any) -> None:
+    """As Ctrl-C does; not twice, as a second one would break into the end."""
+    signal.signal(signum, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _cannot_listen(host: str, port: int) -> str:
