@@ -1,6 +1,5 @@
 """What the network sees, batch by batch, and what it is to answer."""
 
-import zlib
 from collections.abc import Callable, Iterator
 
 import torch
@@ -33,8 +32,7 @@ class Batches:
         self.recipe, self.seed, self.processes = recipe, seed, processes
         self.augmentation = Augmentation.of(recipe)
         self.known = len(images)  # what follows them are outliers, of none of the classes
-        labels = zlib.crc32(images.labels.numpy().data)
-        self.fingerprint = f"{zlib.crc32(images.images.numpy().data, labels):08x}"
+        self.fingerprint = images.fingerprint()
         if recipe.outliers:
             images = add_outliers(images, recipe.outliers, seed)
         self.images, self.count = images.to(processes.device), len(images)

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -102,6 +103,10 @@ class Teachers:
     dtype: torch.dtype
     before_step: Callable[[int], None] = lambda epoch: None
 
+    @cached_property
+    def fingerprint(self) -> str:
+        return self.images.fingerprint()
+
     @property
     def seen(self) -> Augmentation:
         return replace(self.augmentation, cutout=0)
@@ -131,11 +136,10 @@ class Teachers:
     def _file(self, name: str, *more: object) -> Path:
         """Where what is made of these images and settings, and of `more`, is kept."""
         settings = [VERSION, self.epochs, self.num_classes, str(self.dtype), *more]
-        digest = hashlib.sha256(json.dumps(settings).encode())
         normalised = self.normalise(self.images.images[:1])  # as an example of how it is done
-        for tensor in (self.images.images, self.images.labels, normalised):
-            digest.update(tensor.cpu().numpy().data)
-        return cache_folder() / f"teacher-{name}-{digest.hexdigest()[:16]}.safetensors"
+        made_of = json.dumps([self.fingerprint, normalised.tolist(), *settings])
+        key = hashlib.sha256(made_of.encode()).hexdigest()[:16]
+        return cache_folder() / f"teacher-{name}-{key}.safetensors"
 
     def _train(self, number: int) -> TeacherNet:
         """airbench's recipe: SGD with a fast rise and a slow fall of the rate, label smoothing, and

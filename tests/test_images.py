@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifar_torch.images import MAX_MEGAPIXELS, ImageError, look, open_image, to_pixels
+from cifar_torch.images import MAX_BYTES, MAX_MEGAPIXELS, ImageError, look, open_image, to_pixels
 
 RED, GREEN, BLUE, WHITE = (220, 30, 40), (30, 200, 60), (20, 60, 210), (255, 255, 255)
 
@@ -332,9 +332,16 @@ def test_a_jpeg_that_repeats_a_scan_without_end_is_refused_before_it_is_decoded(
     Image.new("L", (64, 64)).save(file, "JPEG", progressive=True)
     data = file.getvalue()
     scan = bytes.fromhex("ffda0008010100053f00") + b"\x00"  # a header, and coefficients of 0
-    assert open_image(data + b"").size == (64, 64)
+    assert open_image(data).size == (64, 64)
     with pytest.raises(ImageError, match="more than 100 scans"):
         open_image(data[:-2] + 200 * scan + data[-2:])
+
+
+def test_a_huge_file_is_refused_before_it_is_read(tmp_path: Path):
+    with (tmp_path / "x.png").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)  # sparse
+    with pytest.raises(ImageError, match="too large"):
+        open_image(tmp_path / "x.png")
 
 
 def test_a_picture_just_above_the_limit_says_its_size():

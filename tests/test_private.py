@@ -15,7 +15,7 @@ from PIL import Image
 from cifar_torch.checkpoint import Checkpoint, save_checkpoint
 from cifar_torch.data import CIFAR10_CLASSES
 from cifar_torch.model import CifarNet
-from cifar_torch.webui.code import PASSWORD
+from cifar_torch.webui.code import GUARDED
 from cifar_torch.webui.words import Words
 from tests.conftest import EXAMPLES
 from tests.server import ROOT, Running, running_app
@@ -139,7 +139,7 @@ def test_the_password_opens_page_and_api_alike(guarded):
 
 def test_the_calls_that_the_page_tells_work_with_the_password(guarded, tmp_path):
     told = {
-        key: Words("en")(f"code.{key}", address=guarded.url, **PASSWORD)
+        key: Words("en")(f"code.{key}", address=guarded.url, **GUARDED)
         .replace("USER", ACCOUNT[0])
         .replace('"PASSWORD"', f'"{ACCOUNT[1]}"')
         for key in ("python", "curl", "mcp")

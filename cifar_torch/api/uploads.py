@@ -58,12 +58,12 @@ async def _read_form(request: Request) -> list[tuple[str | None, bytes]]:
     files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
     if not files:
         raise RefusedError(400, "form", "The form has no file; with curl: -F file=@cat.jpg.")
-    pictures = [(_said(file.filename) or None, await file.read()) for file in files]
+    pictures = [(_valid_unicode(file.filename) or None, await file.read()) for file in files]
     await form.close()
     return pictures
 
 
-def _said(name: str | None) -> str:
+def _valid_unicode(name: str | None) -> str:
     """A file's name as JSON can have it; some charsets make halves of characters."""
     return (name or "").encode("utf-8", "replace").decode()
 

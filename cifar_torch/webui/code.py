@@ -13,7 +13,7 @@ from cifar_torch.webui.words import Words
 
 NONE = "none of these"
 # How each call of a guarded app gives the password
-PASSWORD = {
+GUARDED = {
     "in_python": ', auth=("USER", "PASSWORD")',
     "in_curl": "-u USER:PASSWORD ",
     "in_mcp": ', "headers": {"Authorization": "Basic BASE64-OF-USER:PASSWORD"}',
@@ -47,7 +47,7 @@ def tab(
         address = origin + scope.get("root_path", "").rstrip("/")
         words = Words(language)
         keys = ("code.python", "code.curl", "code.mcp" if options.mcp else "code.no_mcp")
-        password = PASSWORD if options.auth else dict.fromkeys(PASSWORD, "")
+        password = GUARDED if options.auth else dict.fromkeys(GUARDED, "")
         return "\n\n".join(words(key, address=address, **password) for key in keys)
 
     async def classify(image: str, model: str = "") -> Answer:

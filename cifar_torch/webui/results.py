@@ -124,7 +124,8 @@ def _mistakes(
     )
     found = confident_mistakes(images, probabilities, classifier.class_names)
     tiles = "".join(_tile(mistake, words) for mistake in found)
-    return f'<div class="tiles mistakes">{tiles}</div>' if found else words("results.no_mistakes")
+    none = f"<p>{words('results.no_mistakes')}</p>"
+    return f'<div class="tiles mistakes">{tiles}</div>' if found else none
 
 
 def confident_mistakes(

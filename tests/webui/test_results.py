@@ -38,9 +38,8 @@ def test_the_most_confident_mistakes_are_found(visit):
     page.locator("#model input").click()
     page.get_by_role("option", name="swapped").click()
     open_tab(page, "results")
-    page.get_by_text(
-        "has not been measured yet"
-    ).wait_for()  # so that it is `swapped` that is asked
+    # So that it is `swapped` that is asked.
+    page.get_by_text("has not been measured yet").wait_for()
     page.locator("#find-mistakes").click()
     page.locator("#mistakes figure").first.wait_for()
     assert page.locator("#mistakes figure").count() >= 10
