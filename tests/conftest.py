@@ -17,6 +17,7 @@ from cifar_torch.data import CIFAR10_CLASSES
 from cifar_torch.evaluation import measure
 from cifar_torch.images import look, open_image
 from cifar_torch.model import CifarNet
+from cifar_torch.webui.words import Words
 from tests.browser import (  # noqa: F401
     find_browser,
     pytest_collection_modifyitems,
@@ -133,7 +134,10 @@ def visit(browser, app):
         page.on("request", lambda r: complaints.append(r.url) if is_elsewhere(r.url) else None)
         page.goto(f"{app.url}/{path}")
         page.wait_for_selector("#examples button")
-        page.wait_for_function("document.title.startsWith('cifar-torch: ')")  # has its language
+        # Has its language: first the title, then the labels of the tabs.
+        page.wait_for_function("document.title.startsWith('cifar-torch: ')")
+        words = Words(page.evaluate("document.documentElement.lang"))
+        page.get_by_role("tab", name=words("tab.classify"), exact=True).wait_for()
         return page
 
     def is_elsewhere(url: str) -> bool:

@@ -60,7 +60,7 @@ class Page:
     head: gr.Row
     model: gr.Dropdown
     language: gr.Radio
-    open_tab: gr.State
+    open_tab: gr.Textbox
     tabs: list[gr.Tab] = field(default_factory=list)
 
     def tab(self, name: str) -> gr.Tab:
@@ -89,7 +89,7 @@ class Page:
 
     def opened(self, tab: gr.Tab) -> gr.events.Dependency:
         """The event that the visitor has opened the tab."""
-        return tab.select(lambda: tab.id, None, self.open_tab, queue=False, **LATEST)
+        return tab.select(None, None, self.open_tab, js=f"() => {json.dumps(tab.id)}", **QUIET)
 
     def on_view(
         self,
@@ -135,7 +135,10 @@ def header(demo: gr.Blocks, classifiers: Classifiers) -> Page:
             min_width=180,
             elem_id="language",
         )
-    page = Page(classifiers, head, model, language, gr.State("classify"))
+    # Hidden in the browser instead of a gr.State on the server, where the answers to two clicks can
+    # overtake each other.
+    open_tab = gr.Textbox("classify", visible=False)
+    page = Page(classifiers, head, model, language, open_tab)
     demo.load(lambda name: menu(classifiers, name), model, model, queue=False, **PRIVATE)
     return page
 

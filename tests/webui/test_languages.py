@@ -44,6 +44,23 @@ def test_the_switch_reaches_the_open_tab(visit, tab, text):
 
 
 @browser_test
+def test_a_tab_that_was_left_before_its_answer_came_does_not_count_as_open(visit):
+    page, held = visit("en"), []
+    page.route("**/gradio_api/**", lambda route: held.append(route))
+    open_tab(page, "inside")
+    page.wait_for_timeout(500)  # it has asked
+    page.route("**/gradio_api/**", lambda route: route.continue_())
+    open_tab(page, "train")
+    page.locator(CONTENT["train"]).first.wait_for()
+    for route in held:
+        route.continue_()
+    page.wait_for_timeout(500)
+    page.get_by_text("Tiếng Việt").click()
+    page.get_by_text("Chưa huấn luyện mô hình nào").first.wait_for()
+    assert held
+
+
+@browser_test
 def test_the_address_can_ask_for_a_language(visit):
     page = visit("en", path="?lang=vi")
     page.get_by_role("tab", name="Nhận dạng").wait_for()
