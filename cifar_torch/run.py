@@ -28,6 +28,12 @@ SAID = {
 WARM = 80  # steps until then: a short run is averaged at every step
 
 
+class OtherRun(UserError):
+    """A run that is to go on was begun with something else, a recipe or images for example."""
+
+    reason = "other_run"
+
+
 class Run:
     """Everything that changes while training, and so everything that is saved to go on later."""
 
@@ -72,7 +78,7 @@ class Run:
 
     def load(self, out: Path, settings: dict[str, Any]) -> None:
         """Take over the state in a checkpoint folder. Raises UserError: there is none, it is
-        damaged, or of a run with other settings."""
+        damaged, or (OtherRun) of a run with other settings."""
         path = out / STATE
         if not path.exists():
             raise UserError(f"{out} holds no unfinished run to resume.")
@@ -82,7 +88,7 @@ class Run:
                 before = settings | {"started_from": None} | _settings(meta)
                 if found := difference(before, settings):
                     name, then, now = found
-                    raise UserError(
+                    raise OtherRun(
                         f"{out} was begun with another {name} ({then}, now {now}); resume it with "
                         "the same, or choose another --out."
                     )

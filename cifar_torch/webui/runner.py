@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from cifar_torch import kernels
-from cifar_torch.checkpoint import Checkpoint
+from cifar_torch.checkpoint import STATE, Checkpoint
 from cifar_torch.classifier import Classifiers
 from cifar_torch.data import Data, load_image_folder
 from cifar_torch.errors import UserError
@@ -53,12 +53,14 @@ class TrainingError(UserError):
 
 @dataclass(frozen=True)
 class Status:
-    """Where the run is. When it failed, `error` is what was wrong."""
+    """Where the run is. When it failed, `error` is what was wrong; `resumed`, when it goes on with
+    what an earlier one has learned."""
 
     phase: Phase = "idle"
     name: str = ""
     progress: "Progress | None" = None
     error: UserError | None = None
+    resumed: bool = False
 
     @property
     def running(self) -> bool:
@@ -68,7 +70,8 @@ class Status:
     def learned(self) -> bool:
         """Whether the network itself, and not only its teachers, has taken a step."""
         progress = self.progress
-        return bool(progress and not progress.teaching and (progress.epoch > 1 or progress.step))
+        stepped = progress and not progress.teaching and (progress.epoch > 1 or progress.step)
+        return self.resumed or bool(stepped)
 
 
 class Runner:
@@ -88,16 +91,18 @@ class Runner:
         start_from: Checkpoint | None = None,
     ) -> None:
         """Train into `checkpoints/name` on what `load` gives, from the weights of another or from
-        random ones. Raises TrainingError."""
+        random ones; a run of that name that was stopped goes on. Raises TrainingError."""
         if not SAFE_NAME.fullmatch(name):
             raise TrainingError("name", f"{name!r} cannot be the name of a checkpoint.")
         with self._lock:
             if self.status.running:
                 raise TrainingError("busy", f"{self.status.name} is being trained already.")
-            if name in self.classifiers.names() or (self.checkpoints / name).exists():
+            out = self.checkpoints / name
+            resume = (out / STATE).exists()
+            if not resume and (name in self.classifiers.names() or out.exists()):
                 raise TrainingError("taken", f"there is a checkpoint {name!r} already.")
             self._stop.clear()
-            self.status = Status("reading", name)
+            self.status = Status("reading", name, resumed=resume)
         # A daemon: Ctrl-C ends the server at once, and the last epoch's checkpoint is whole.
         arguments = (name, recipe, load, start_from)
         threading.Thread(target=self._run, args=arguments, daemon=True).start()
@@ -128,7 +133,10 @@ class Runner:
             data = load()
             if not self._stop.is_set():
                 out = self.checkpoints / name
-                trained = train(data, recipe, out, start_from=start_from, on_progress=self._note)
+                trained = train(
+                    data, recipe, out, resume=self.status.resumed, start_from=start_from,
+                    on_progress=self._note,
+                )  # fmt: skip
                 self.status = replace(self.status, progress=_last(trained, self.status.progress))
             phase: Phase = "stopped" if self._stop.is_set() else "done"
             self.status = replace(self.status, phase=phase)

@@ -20,6 +20,7 @@ from cifar_torch.errors import UserError
 from cifar_torch.recipes import RECIPES, get_recipe
 from cifar_torch.training import Progress
 from cifar_torch.webui import train
+from cifar_torch.webui.page import explained
 from cifar_torch.webui.runner import (
     MAX_BYTES,
     Runner,
@@ -150,6 +151,36 @@ def test_a_run_that_is_stopped_before_its_first_step_leaves_nothing(tmp_path):
     assert not Status("stopped", "mine", step).learned
     assert Status("stopped", "mine", replace(step, step=1)).learned
     assert Status("stopped", "mine", replace(step, epoch=2)).learned
+
+
+def test_a_run_that_was_stopped_goes_on_under_its_name(tmp_path):
+    data = load_image_folder(write_image_folder(tmp_path / "things", per_class=12))
+    classifiers = Classifiers(tmp_path, default=ROOT / "checkpoints" / "report")
+    recipe = get_recipe("report", epochs=40)
+    runner = Runner(classifiers)
+    runner.start("mine", recipe, lambda: data)
+    wait_until(lambda: runner.status.learned)
+    runner.stop()
+    wait_until(lambda: not runner.status.running)
+    assert runner.status.phase == "stopped" and len(runner.status.progress.history) < 40
+
+    runner = Runner(classifiers)  # as after the app was started again
+    runner.start("mine", get_recipe("report", epochs=40, lr=0.02), lambda: data)
+    wait_until(lambda: not runner.status.running)
+    assert runner.status.phase == "failed"
+    assert explained(runner.status.error, Words("vi")) == Words("vi")("error.other_run")
+
+    def load():
+        runner.stop()
+        return data
+
+    runner.start("mine", recipe, load)
+    wait_until(lambda: not runner.status.running)
+    assert "learned so far" in train.status_html(runner.status, Words("en"))
+    runner.start("mine", recipe, lambda: data)
+    wait_until(lambda: not runner.status.running)
+    assert runner.status.phase == "done"
+    assert [row["epoch"] for row in runner.status.progress.history] == list(range(1, 41))
 
 
 def test_a_zip_is_called_by_its_name_and_its_errors_say_nothing_of_this_machine(tmp_path):
