@@ -113,9 +113,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         values = np.nan_to_num(np.asarray(image))
         image = _grey(values if values.max() > 1 else values * 255)  # both scales are in use
     if image.has_transparency_data:
-        image = image.convert("RGBA")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")  # no copy: it may be large
         white = Image.new("RGB", image.size, "white")
-        white.paste(image, mask=image.getchannel("A"))
+        white.paste(image, mask=image)
         image = white
     return image if image.mode == "RGB" else image.convert("RGB")
 
