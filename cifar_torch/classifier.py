@@ -22,18 +22,24 @@ class Answer:
     """What the classifier says of one picture.
 
     `class_name` is None for «none of these». `confidences` has every class, the likeliest first,
-    as calibrated probabilities; `pixels` is the (32, 32, 3) uint8 picture that the network saw
-    first, the whole of it.
+    as calibrated probabilities; `views` is what the network saw, (V, 32, 32, 3) uint8, first the
+    whole picture.
     """
 
     class_name: str | None
     confidences: dict[str, float]
-    pixels: np.ndarray
+    views: np.ndarray
 
     @property
     def confidence(self) -> float:
         """Of the likeliest class, be it given as the answer or not."""
         return next(iter(self.confidences.values()))
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """The whole picture as the network saw it, (32, 32, 3) uint8."""
+        view: np.ndarray = self.views[0]
+        return view
 
 
 class Classifier:
@@ -71,7 +77,7 @@ class Classifier:
         if self.none_below is not None:
             familiar = (views.familiarity() >= self.none_below).tolist()
         rows = zip(probabilities, familiar, pictures, strict=True)
-        return [self._answer(answer, known, picture[0]) for answer, known, picture in rows]
+        return [self._answer(answer, known, picture) for answer, known, picture in rows]
 
     def views(self, pictures: Sequence[np.ndarray]) -> Views:
         """What the network makes of pictures as `look` gives them."""
@@ -87,10 +93,10 @@ class Classifier:
         image and its mirror image, where the recipe averages both, else 1."""
         return predict_logits(self._network, images, self.mirror)
 
-    def _answer(self, probabilities: np.ndarray, familiar: bool, pixels: np.ndarray) -> Answer:
+    def _answer(self, probabilities: np.ndarray, familiar: bool, views: np.ndarray) -> Answer:
         order: Sequence[int] = np.argsort(-probabilities, kind="stable").tolist()
         confidences = {self.class_names[i]: float(probabilities[i]) for i in order}
-        return Answer(self.class_names[order[0]] if familiar else None, confidences, pixels)
+        return Answer(self.class_names[order[0]] if familiar else None, confidences, views)
 
 
 class Classifiers:

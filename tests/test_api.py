@@ -322,7 +322,7 @@ def test_what_arrives_together_shares_a_pass(classifiers):
 
 
 def test_none_of_the_classes_is_null():
-    answer = Answer(None, {"cat": 0.25, "dog": 0.2}, np.zeros((32, 32, 3), np.uint8))
+    answer = Answer(None, {"cat": 0.25, "dog": 0.2}, np.zeros((1, 32, 32, 3), np.uint8))
     given = PictureAnswer.of("x.png", answer).model_dump(by_alias=True, exclude_unset=True)
     assert json.loads(json.dumps(given)) == {
         "name": "x.png",

@@ -87,9 +87,14 @@ def answer(
 
 
 def answer_card(found: Answer, words: Words) -> str:
-    seen = img(found.pixels, words("classify.seen_alt"))
+    whole, *parts = found.views
+    seen, caption = img(whole, words("classify.seen_alt")), words("classify.seen")
+    if parts:
+        caption = words("classify.seen_parts")
+        small = "".join(img(part, words("classify.part_alt")) for part in parts)
+        seen += f'<div class="parts">{small}</div>'
     return (
-        f'<div class="answer"><figure>{seen}<figcaption>{words("classify.seen")}</figcaption>'
+        f'<div class="answer"><figure>{seen}<figcaption>{caption}</figcaption>'
         f'</figure><div role="status"><p class="sentence">{_sentence(found, words)}</p>'
         f"<p>{_reason(found, words)}</p></div></div>"
     )

@@ -6,7 +6,9 @@ from PIL import Image
 
 from cifar_torch.classifier import Answer
 from cifar_torch.data import CIFAR10_CLASSES
+from cifar_torch.images import look
 from cifar_torch.webui.classify import answer_card
+from cifar_torch.webui.pictures import data_uri
 from cifar_torch.webui.words import Words
 from tests.conftest import EXAMPLES
 from tests.webui.visitor import browser_test, choose_example
@@ -24,7 +26,7 @@ def test_a_visitor_picks_an_example_and_reads_the_answer(visit, language, captio
         page.locator("#confidences").inner_text().startswith(Words(language)("classify.confidence"))
     )
     assert caption in page.locator("#confidences").inner_text()
-    seen = page.locator("#answer img")
+    seen = page.locator("#answer img").first
     assert seen.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [32, 32]
     assert seen.get_attribute("alt") == Words(language)("classify.seen_alt")
 
@@ -116,14 +118,24 @@ def test_test_images_can_be_drawn(visit):
 )
 def test_the_sentence_is_as_sure_as_the_network(class_name, confidence, language, sentence):
     confidences = {class_name or "cat": confidence, "dog": 1 - confidence}
-    found = Answer(class_name, confidences, np.zeros((32, 32, 3), np.uint8))
+    found = Answer(class_name, confidences, np.zeros((1, 32, 32, 3), np.uint8))
     card = answer_card(found, Words(language))
     assert sentence in card
     assert Words(language).percent(confidence) in card
     assert Words(language).class_name("dog") in card
 
 
+def test_every_view_that_the_answer_is_of_is_shown():
+    views = look(Image.effect_noise((60, 40), 100).convert("RGB"))
+    card = answer_card(Answer("cat", {"cat": 0.9, "dog": 0.1}, views), Words("en"))
+    assert len(views) == 3
+    assert all(data_uri(view) in card for view in views)
+    assert "and its middle" in card
+    alone = answer_card(Answer("cat", {"cat": 0.9, "dog": 0.1}, views[:1]), Words("en"))
+    assert alone.count("<img") == 1 and "middle" not in alone
+
+
 def test_none_of_the_ten_is_said_in_words():
-    found = Answer(None, dict.fromkeys(CIFAR10_CLASSES, 0.1), np.zeros((32, 32, 3), np.uint8))
+    found = Answer(None, dict.fromkeys(CIFAR10_CLASSES, 0.1), np.zeros((1, 32, 32, 3), np.uint8))
     assert "none of the ten" in answer_card(found, Words("en"))
     assert "không thuộc lớp nào trong mười lớp" in answer_card(found, Words("vi"))

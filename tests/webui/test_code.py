@@ -19,7 +19,7 @@ from tests.webui.visitor import browser_test, open_tab
 
 
 def test_programs_are_told_none_of_these_with_every_confidence():
-    answer = Answer(None, {"cat": 0.4, "dog": 0.3}, np.zeros((32, 32, 3), np.uint8))
+    answer = Answer(None, {"cat": 0.4, "dog": 0.3}, np.zeros((1, 32, 32, 3), np.uint8))
     told = AnswerLabel(render=False).postprocess(answer)
     assert told.label == "none of these"
     assert {c.label: c.confidence for c in told.confidences} == answer.confidences
