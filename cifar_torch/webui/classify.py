@@ -92,7 +92,7 @@ def answer_card(found: Answer, words: Words) -> str:
     if parts:
         caption = words("classify.seen_parts")
         small = "".join(img(part, words("classify.part_alt")) for part in parts)
-        seen += f'<div class="parts">{small}</div>'
+        seen = f'<div class="parts">{seen}<div>{small}</div></div>'
     return (
         f'<div class="answer"><figure>{seen}<figcaption>{caption}</figcaption>'
         f'</figure><div role="status"><p class="sentence">{_sentence(found, words)}</p>'
