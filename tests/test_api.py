@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cifar_torch.api import MAX_UPLOAD, app_kwargs
+from cifar_torch.api import MAX_UPLOAD, app_kwargs, routes
 from cifar_torch.api.schema import PictureAnswer
 from cifar_torch.api.uploads import MAX_PICTURES
 from cifar_torch.checkpoint import Checkpoint, save_checkpoint
@@ -302,6 +302,21 @@ class SlowClassifiers(Classifiers):
                 return classify(pictures)
 
         return Counting()
+
+
+def test_too_many_requests_at_a_time_are_told_so(classifiers, monkeypatch):
+    monkeypatch.setattr(routes, "MAX_REQUESTS", 1)
+    slow = SlowClassifiers(classifiers)
+    page = serve(slow)
+    url = next(page)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(post_raw, url, picture())
+        assert slow.started.wait(10)
+        assert refusal(post_raw(url, picture()), 503)["reason"] == "busy"
+        slow.go_on.set()
+        assert waiting.result(10).status_code == 200
+    assert post_raw(url, picture()).status_code == 200
+    page.close()
 
 
 def test_what_arrives_together_shares_a_pass(classifiers):

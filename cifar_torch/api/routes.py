@@ -12,10 +12,12 @@ from starlette.requests import ClientDisconnect
 import cifar_torch
 from cifar_torch.api.guard import Guard
 from cifar_torch.api.schema import CLASSIFY, SECURITY_SCHEMES, Answers, PictureAnswer
-from cifar_torch.api.uploads import RefusedError, read_pictures
+from cifar_torch.api.uploads import RefusedError, drop_body, read_pictures
 from cifar_torch.errors import UserError
 from cifar_torch.images import ImageError
 from cifar_torch.serving import Batcher
+
+MAX_REQUESTS = 128  # at a time: who came later would wait for half a minute
 
 
 def app_kwargs(batcher: Batcher) -> dict[str, Any]:
@@ -39,6 +41,7 @@ class Service:
 
     def __init__(self, batcher: Batcher):
         self._batcher = batcher
+        self._requests = 0  # that are being answered
 
     async def classify(
         self,
@@ -47,7 +50,11 @@ class Service:
     ) -> Response:
         """The answer to POST /api/classify."""
         model = model or None  # an empty one, as in ?model=
+        self._requests += 1
         try:
+            if self._requests > MAX_REQUESTS:
+                await drop_body(request)
+                raise RefusedError(503, "busy", "Too many requests at a time; try again later.")
             pictures = await read_pictures(request)
             self._check(model)
             answers = await asyncio.gather(*(self._answer(model, *picture) for picture in pictures))
@@ -57,6 +64,8 @@ class Service:
             return RefusedError(503, "model", "This model cannot be read at present.").response()
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is there to read it
+        finally:
+            self._requests -= 1
         used = next((name for name, _ in answers if name), None)
         content = Answers(model=used, answers=[answer for _, answer in answers])
         return Response(

@@ -78,7 +78,10 @@ CLASSIFY: dict[str, Any] = {
         413: {"model": Refusal, "description": f"More than {MAX_UPLOAD >> 20} MB."},
         415: {"model": Refusal, "description": "The body is neither a form nor a picture."},
         422: {"model": Answers, "description": "None of the pictures can be used."},
-        503: {"model": Refusal, "description": "The model's folder is damaged."},
+        503: {
+            "model": Refusal,
+            "description": "Too many requests at a time, or the model's folder is damaged.",
+        },
     },
     "openapi_extra": {
         "requestBody": {
