@@ -9,6 +9,7 @@ from typing import Any
 from cifar_torch.errors import UserError
 
 DEFAULT_CHECKPOINT = Path("checkpoints/best")
+MAX_COLUMNS = 20  # of a printed confusion matrix; its figure has all
 
 
 def parser() -> argparse.ArgumentParser:
@@ -174,8 +175,25 @@ def describe(metrics: dict[str, Any]) -> str:
             f"Loss: {metrics['loss']:.4f}",
             f"Calibration error (ECE, 15 bins): {metrics['ece']:.2%}",
             *(f"  {name:<{width}}  {share:.1%}" for name, share in metrics["by_class"].items()),
+            *_confusions(metrics["confusion"], list(metrics["by_class"])),
         ]
     )
+
+
+def _confusions(counts: list[list[int]], names: list[str]) -> list[str]:
+    """The confusion matrix as lines of text; of more classes than a terminal can show, none."""
+    if len(names) > MAX_COLUMNS:
+        return []
+    from cifar_torch.evaluation import confusion_shares
+
+    numbers = range(len(names))
+    width = max(map(len, names))
+    rows = (
+        f"  {i:>2} {names[i]:<{width}} " + "".join(f"{100 * s:4.0f}" if s else "   ." for s in row)
+        for i, row in enumerate(confusion_shares(counts))
+    )
+    title = "What is taken for what: a true class a row, an answer a column, in per cent of the row"
+    return [title, " " * (width + 6) + "".join(f"{i:4}" for i in numbers), *rows]
 
 
 def _one_view(metrics: dict[str, Any]) -> list[str]:

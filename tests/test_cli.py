@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cifar_torch.__main__ import _confusions
 from cifar_torch.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from cifar_torch.model import CifarNet
 from tests.pictures import KINDS, draw_thing, write_image_folder
@@ -94,6 +95,17 @@ def test_own_classes_are_measured_on_their_own_images_and_the_figures_kept(tmp_p
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
 
 
+def test_confusions_are_printed_as_a_table():
+    assert _confusions([[3, 1], [0, 200]], ["cat", "sea horse"])[1:] == [
+        "                  0   1",
+        "   0 cat         75  25",
+        "   1 sea horse    . 100",
+    ]
+    few = _confusions([[0, 0], [1, 999]], ["a", "b"])
+    assert few[2:] == ["   0 a    .   .", "   1 b    0 100"]
+    assert _confusions([[1] * 21] * 21, [str(i) for i in range(21)]) == []
+
+
 def test_evaluate_draws_figures_and_refuses_other_classes(tmp_path):
     folder = write_image_folder(tmp_path / "things", 3)
     done = run("evaluate", REPORT, "--image-folder", folder)
@@ -121,6 +133,7 @@ def test_evaluate_draws_figures_and_refuses_other_classes(tmp_path):
         assert 0 <= photos[f"{key}_ci95"][0] <= photos[key] <= photos[f"{key}_ci95"][1] <= 1
     (tmp_path / "photos" / "none").rename(tmp_path / "photos" / "dog")
     only_known = run("evaluate", REPORT, *options[:-1], "--photos", tmp_path / "photos")
+    assert "What is taken for what" in only_known.stdout
     assert "of 4 right" in only_known.stdout and "none of the classes" not in only_known.stdout
     for file in (tmp_path / "photos").rglob("*.png"):
         file.write_text("not a picture")
