@@ -109,8 +109,9 @@ def evaluate(args: argparse.Namespace) -> int:
     from cifar_torch.classifier import Classifier
     from cifar_torch.data import CIFAR10_CLASSES, load_cifar10, load_photos, load_test_images
     from cifar_torch.evaluation import measure, measure_photos
-    from cifar_torch.files import changed_folder
+    from cifar_torch.files import changed_folder, folder_identity
 
+    identity = folder_identity(args.checkpoint)
     classifier = Classifier.load(args.checkpoint, precision="fp32")  # the same on every machine
     whole_folder = None  # measured with what may have been trained on
     if args.image_folder:
@@ -146,6 +147,8 @@ def evaluate(args: argparse.Namespace) -> int:
     if args.save:
         out = args.checkpoint
         with changed_folder(out) as new:
+            if folder_identity(out) != identity:
+                raise UserError(f"{out} was changed while it was measured; evaluate it again.")
             classifier.checkpoint.metrics |= metrics | {"whole_folder": whole_folder}
             write_json(new / METRICS, classifier.checkpoint.metrics)
             draw(new)
@@ -245,11 +248,13 @@ def import_keras(args: argparse.Namespace) -> int:
     from cifar_torch import keras_import
     from cifar_torch.card import write_card
     from cifar_torch.checkpoint import check_destination, save_checkpoint
+    from cifar_torch.files import locked_folder
 
     out = args.out or Path("runs") / args.model.stem
-    check_destination(out)
-    checkpoint = keras_import.import_keras(args.model, args.class_names, args.pixels)
-    save_checkpoint(checkpoint, out, lambda folder: write_card(checkpoint, folder))
+    with locked_folder(out):
+        check_destination(out)
+        checkpoint = keras_import.import_keras(args.model, args.class_names, args.pixels)
+        save_checkpoint(checkpoint, out, lambda folder: write_card(checkpoint, folder))
     print(f"Saved in {out}. Its answers are those of {args.model}.")
     return 0
 

@@ -53,9 +53,10 @@ class Batches:
             return
         if recipe.teacher:
             teachers = Teachers(
-                known, num_classes, normalise, recipe.teacher, self.augmentation, dtype, before_step
-            )
-            answers = self.processes.one_a_machine_first(teachers.answers)
+                known, self.fingerprint, num_classes, normalise, recipe.teacher, self.augmentation,
+                dtype, before_step,
+            )  # fmt: skip
+            answers = self.processes.from_first(teachers.answers)
             targets = answers.to(self.processes.device)
         else:
             targets = F.one_hot(known.labels, num_classes)[None].half()

@@ -86,7 +86,7 @@ def _command(config: dict[str, Any], recipe: dict[str, Any]) -> str:
             words.append(f"--{flag} {value}")
     if config.get("started_from"):
         words.append("--start-from FOLDER")
-    if config["data"]["origin"] != CIFAR10_ORIGIN:
+    if config["data"].get("from_folder", config["data"]["origin"] != CIFAR10_ORIGIN):
         words.append("--image-folder DIR")
     return " ".join(words)
 

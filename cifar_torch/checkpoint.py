@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -193,7 +194,8 @@ def save_checkpoint(
         extras(new)
         for path in Path(folder).glob("*"):
             if path.name not in OURS:
-                _copy(path, new / path.name)
+                with suppress(FileNotFoundError):  # an editor's, gone by now
+                    _copy(path, new / path.name)
 
 
 def _copy(path: Path, copy: Path) -> None:

@@ -64,6 +64,7 @@ class Data:
     class_names: tuple[str, ...]
     origin: str
     skipped: tuple[str, ...] = field(default=())
+    from_folder: bool = False  # or a zip of one: not CIFAR-10 as torchvision loads it
 
     def hold_out(self, share: float) -> tuple[Split, Split]:
         """The training images without a fixed `share` of them, and that share."""
@@ -172,7 +173,8 @@ def load_image_folder(folder: str | Path, strict: bool = False, cache: Path | No
             raise UserError(
                 f"{folder} has one image of each class: none is left to test on; add images."
             )
-    return Data(train, test, names, f"images of the folder {folder.resolve().name}", skipped)
+    origin = f"images of the folder {folder.resolve().name}"
+    return Data(train, test, names, origin, skipped, from_folder=True)
 
 
 def load_test_images(
@@ -333,7 +335,10 @@ def _fingerprint(folder: Path, files: list[tuple[str, int]], names: tuple[str, .
     """Changes when an image is added, removed, renamed, moved, resized or written anew."""
     digest = hashlib.sha256(json.dumps([PREPROCESSING, names]).encode())
     for path, _ in files:
-        stat = os.lstat(folder / path)  # a link to nothing is an unreadable image
+        try:
+            stat = os.stat(folder / path)
+        except OSError:  # a link to nothing: an unreadable image
+            stat = os.lstat(folder / path)
         digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 

@@ -1,5 +1,16 @@
-"""The one kind of error that is a sentence for the person at the keyboard."""
+"""Errors that are a sentence for the person at the keyboard."""
 
 
 class UserError(Exception):
     """Something that the user can mend. Commands print it, without a traceback, and exit with 2."""
+
+
+class ReasonedError(UserError):
+    """One that gives its `reason` in a word, for callers that say it in another language."""
+
+    def __init__(self, reason: str, message: str):
+        super().__init__(reason, message)  # both, to be unpickled in another process
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return str(self.args[1])

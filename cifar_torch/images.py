@@ -8,7 +8,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from cifar_torch.errors import UserError
+from cifar_torch.errors import ReasonedError
 
 ImageSource = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
 
@@ -34,16 +34,12 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-class ImageError(UserError):
+class ImageError(ReasonedError):
     """A file that cannot be used as a picture.
 
-    `reason` is one of "missing", "empty", "unreadable", "broken" or "too_large", for callers that
-    say it in another language; the message says it in English, with the file's name.
+    `reason` is one of "missing", "empty", "unreadable", "broken" or "too_large"; the message says
+    it in English, with the file's name.
     """
-
-    def __init__(self, reason: str, message: str):
-        super().__init__(message)
-        self.reason = reason
 
 
 def open_image(source: ImageSource, name: str | None = None) -> Image.Image:

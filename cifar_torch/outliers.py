@@ -25,8 +25,8 @@ def add_outliers(training: Split, share: float, seed: int) -> Split:
 
 
 def make_outliers(count: int, images: Tensor, seed: int) -> Tensor:
-    """`count` pictures (count, 3, 32, 32) uint8, of five kinds in turn; some are made of `images`
-    (N, 3, 32, 32) uint8."""
+    """`count` pictures (count, 3, 32, 32) uint8, about as many of each of five kinds;
+    some are made of `images` (N, 3, 32, 32) uint8."""
     rng = np.random.default_rng(seed)
     share = -(-count // 5)
     chosen = torch.from_numpy(rng.integers(len(images), size=(2, 3 * share)))

@@ -64,7 +64,7 @@ class Processes:
                 outcome[0] = make()
             except Exception as error:
                 outcome[1] = error
-        dist.broadcast_object_list(outcome, 0)
+        dist.broadcast_object_list(outcome, 0, self.patient)
         if outcome[1]:
             raise outcome[1]
         return outcome[0]

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cifar_torch.checkpoint import STATE
-from cifar_torch.errors import UserError
+from cifar_torch.errors import ReasonedError, UserError
 from cifar_torch.model import CifarNet
 from cifar_torch.recipes import Recipe
 from cifar_torch.step import FlatNet, make_optimizer
@@ -26,12 +26,6 @@ SAID = {
     "images": "set of training images",
 }
 WARM = 80  # steps until then: a short run is averaged at every step
-
-
-class OtherRun(UserError):
-    """A run that is to go on was begun with something else, a recipe or images for example."""
-
-    reason = "other_run"
 
 
 class Run:
@@ -78,7 +72,7 @@ class Run:
 
     def load(self, out: Path, settings: dict[str, Any]) -> None:
         """Take over the state in a checkpoint folder. Raises UserError: there is none, it is
-        damaged, or (OtherRun) of a run with other settings."""
+        damaged, or of a run with other settings (reason "other_run")."""
         path = out / STATE
         if not path.exists():
             raise UserError(f"{out} holds no unfinished run to resume.")
@@ -88,9 +82,10 @@ class Run:
                 before = settings | {"started_from": None} | _settings(meta)
                 if found := difference(before, settings):
                     name, then, now = found
-                    raise OtherRun(
+                    raise ReasonedError(
+                        "other_run",
                         f"{out} was begun with another {name} ({then}, now {now}); resume it with "
-                        "the same, or choose another --out."
+                        "the same, or choose another --out.",
                     )
                 for name, tensor in self.tensors().items():
                     tensor.copy_(file.get_tensor(name))

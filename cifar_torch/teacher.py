@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -96,16 +95,13 @@ class Teachers:
     """
 
     images: Split
+    fingerprint: str  # of the images
     num_classes: int
     normalise: Normalise
     epochs: int
     augmentation: Augmentation
     dtype: torch.dtype
     before_step: Callable[[int], None] = lambda epoch: None
-
-    @cached_property
-    def fingerprint(self) -> str:
-        return self.images.fingerprint()
 
     @property
     def seen(self) -> Augmentation:

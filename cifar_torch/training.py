@@ -107,8 +107,8 @@ def train(
         going_on = processes.from_first(lambda: resume or processes.restarted)
 
         def claim() -> None:
-            check_destination(Path(out), going_on)
             stack.enter_context(locked_folder(Path(out)))
+            check_destination(Path(out), going_on)
 
         processes.from_first(claim)
         loaded = processes.one_a_machine_first(data) if callable(data) else data
@@ -143,7 +143,9 @@ class Trainer:
         self.last_saved = -math.inf
         if self.device.type == "cpu":
             kernels.prepare()
-        torch.backends.cudnn.allow_tf32 = False  # fp32 is float32, in convolutions on a GPU too
+        # fp32 is float32, in convolutions on a GPU too, and sums of bf16 products are.
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
         # The first one's, as machines may differ.
         self.dtype, self.why = processes.from_first(
             lambda: choose_precision(precision, self.device)
@@ -395,6 +397,7 @@ class Trainer:
             "hardware": describe_hardware(self.device, self.processes.count),
             "data": {
                 "origin": data.origin,
+                "from_folder": data.from_folder,
                 "train_images": self.batches.known,
                 "held_out_images": len(data.train) - self.batches.known,
                 "test_images": len(data.test),

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifar_torch.__main__ import _confusions
+from cifar_torch import evaluation
+from cifar_torch.__main__ import _confusions, main
 from cifar_torch.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from cifar_torch.evaluation import measure
 from cifar_torch.model import CifarNet
 from tests.pictures import KINDS, draw_thing, write_image_folder
 from tests.server import ROOT
@@ -93,6 +95,26 @@ def test_own_classes_are_measured_on_their_own_images_and_the_figures_kept(tmp_p
     options = ["--image-folder", folder, "--out", own / "config.json"]
     refused = run("evaluate", own, *options)
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
+
+
+def test_figures_of_a_network_that_was_replaced_meanwhile_are_not_kept(
+    tmp_path, monkeypatch, capsys
+):
+    folder, own = write_image_folder(tmp_path / "things", 3), tmp_path / "own"
+
+    def save():
+        model = CifarNet(num_classes=4)
+        save_checkpoint(Checkpoint(model, {**model.settings(), "class_names": list(KINDS)}), own)
+
+    def measure_slowly(*arguments):
+        save()
+        return measure(*arguments)
+
+    save()
+    monkeypatch.setattr(evaluation, "measure", measure_slowly)
+    assert main(["evaluate", str(own), "--image-folder", str(folder), "--save"]) == 2
+    assert "was changed while it was measured" in capsys.readouterr().err
+    assert "accuracy" not in load_checkpoint(own).metrics
 
 
 def test_confusions_are_printed_as_a_table():

@@ -210,6 +210,19 @@ def test_the_pages_test_images_are_those_that_training_held_out(tmp_path, monkey
     assert len(images_of(KINDS)) < len(held_out)
 
 
+def test_changed_pictures_are_noticed_behind_links(tmp_path):
+    folder = write_image_folder(tmp_path / "things", 3)
+    links = tmp_path / "links"
+    for image in folder.rglob("*.png"):
+        link = links / image.relative_to(folder)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(image)
+    before = load_image_folder(links).train.images
+    for image in folder.rglob("*.png"):
+        Image.new("RGB", (32, 32), "red").save(image)
+    assert not torch.equal(load_image_folder(links).train.images, before)
+
+
 def test_a_class_may_be_called_train(folder):
     write_image_folder(folder, 3)
     (folder / KINDS[0]).rename(folder / "train")

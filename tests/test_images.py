@@ -1,6 +1,7 @@
 """Real files of every kind that people have, and of the kinds that only look like pictures."""
 
 import io
+import pickle
 import struct
 import threading
 import zlib
@@ -382,3 +383,9 @@ def test_several_threads_read_at_once():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_an_error_reaches_another_process_as_it_is():
+    error = pickle.loads(pickle.dumps(ImageError("missing", "x.png: no such file.")))
+    assert isinstance(error, ImageError)
+    assert (error.reason, str(error)) == ("missing", "x.png: no such file.")

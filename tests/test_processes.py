@@ -14,6 +14,8 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
+from cifar_torch import training
+from cifar_torch.checkpoint import load_checkpoint
 from cifar_torch.data import load_image_folder
 from cifar_torch.recipes import get_recipe
 from cifar_torch.training import Stopped, train
@@ -84,7 +86,7 @@ from cifar_torch.training import train
 out, rank = Path(os.environ["OUT"]), int(os.environ["RANK"])
 data = load_image_folder(Path(os.environ["PICTURES"]))
 lr = 0.02 if os.environ["LR"] == str(rank) else 0.01
-recipe = get_recipe("report", epochs=2, batch_size=16, lr=lr)
+recipe = get_recipe("report", epochs=2, batch_size=16, lr=lr, dropout=0)
 try:
     train(data, recipe, out / "out", device="cpu", precision="fp32", resume=rank == 0)
     (out / str(rank)).write_text("done")
@@ -94,10 +96,11 @@ except UserError as error:
 
 
 @pytest.fixture
-def unfinished(pictures, tmp_path) -> Path:
-    """A folder with the unfinished run `out` of one process."""
-    recipe = get_recipe("report", epochs=2, batch_size=16)
-    options = {"device": "cpu", "precision": "fp32", "on_progress": lambda progress: False}
+def unfinished(pictures, tmp_path, monkeypatch) -> Path:
+    """A folder with the run `out` of one process, stopped in the middle of its first epoch."""
+    recipe = get_recipe("report", epochs=2, batch_size=16, dropout=0)
+    monkeypatch.setattr(training, "PROGRESS_EVERY", 0.0)
+    options = {"device": "cpu", "precision": "fp32", "on_progress": lambda p: p.step < 3}
     with pytest.raises(Stopped):
         train(load_image_folder(pictures), recipe, tmp_path / "out", **options)
     return tmp_path
@@ -113,7 +116,39 @@ def test_a_difference_between_processes_is_said_in_all(pictures, unfinished):
 def test_processes_go_on_together_though_only_the_first_was_asked_to(pictures, unfinished):
     run_in_two(DIFFERING, unfinished, PICTURES=str(pictures), LR="none")
     assert [(unfinished / rank).read_text() for rank in "01"] == ["done", "done"]
-    assert json.loads((unfinished / "out" / "metrics.json").read_text())["finished"]
+    resumed = load_checkpoint(unfinished / "out")
+    assert resumed.metrics["finished"]
+    recipe = get_recipe("report", epochs=2, batch_size=16, dropout=0)
+    whole = train(load_image_folder(pictures), recipe, unfinished / "whole", device="cpu")
+    for row, undisturbed in zip(resumed.history, whole.history, strict=True):
+        assert row["loss"] == pytest.approx(undisturbed["loss"], rel=1e-3)
+        assert row["accuracy"] == pytest.approx(undisturbed["accuracy"])
+
+
+TAUGHT = """
+import os
+from pathlib import Path
+from cifar_torch.data import load_image_folder
+from cifar_torch.recipes import get_recipe
+from cifar_torch.teacher import Teachers
+from cifar_torch.training import train
+
+out, rank, answers = Path(os.environ["OUT"]), os.environ["RANK"], Teachers.answers
+
+def noted(teachers):
+    (out / f"taught by {rank}").touch()
+    return answers(teachers)
+
+Teachers.answers = noted
+data = load_image_folder(Path(os.environ["PICTURES"]))
+train(data, get_recipe("report", epochs=1, batch_size=16, teacher=1), out / "out", device="cpu")
+"""
+
+
+def test_teachers_are_trained_once_for_all_processes(pictures, tmp_path):
+    run_in_two(TAUGHT, tmp_path, PICTURES=str(pictures), XDG_CACHE_HOME="/dev/null")
+    assert [path.name for path in tmp_path.glob("taught by *")] == ["taught by 0"]
+    assert load_checkpoint(tmp_path / "out").metrics["finished"]
 
 
 def start(pictures: Path, out: Path, processes: int = 1) -> subprocess.Popen:

@@ -35,7 +35,7 @@ def teachers(data, epochs=4, **changes) -> Teachers:
         return images.float() / 128 - 1
 
     arguments = {"augmentation": Augmentation(2, True), "dtype": torch.float32} | changes
-    return Teachers(data.train, 4, normalise, epochs, **arguments)
+    return Teachers(data.train, data.train.fingerprint(), 4, normalise, epochs, **arguments)
 
 
 def test_the_teachers_learn_and_answer_for_each_view(data, tmp_path, monkeypatch):

@@ -15,10 +15,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from cifar_torch import checkpoint as checkpoint_module
 from cifar_torch import training
 from cifar_torch.checkpoint import STATE, load_checkpoint
 from cifar_torch.data import Split, load_image_folder
 from cifar_torch.errors import UserError
+from cifar_torch.evaluation import acceptance_threshold, energy, fit_temperature, predict_logits
 from cifar_torch.files import changed_folder, locked_folder
 from cifar_torch.model import CifarNet
 from cifar_torch.processes import Processes
@@ -218,7 +220,12 @@ def test_held_out_images_set_the_temperature(data, tmp_path):
     recipe = get_recipe("report", epochs=3, batch_size=32, hold_out=0.2, label_smoothing=0.3)
     checkpoint = train(data, recipe, tmp_path / "out", device="cpu")
     assert checkpoint.config["data"]["held_out_images"] == 108
-    assert checkpoint.config["temperature"] != 1.0
+    held_out = data.hold_out(0.2)[1]
+    logits = predict_logits(checkpoint.model, held_out.images, recipe.mirror)
+    temperature = fit_temperature(logits, held_out.labels)
+    assert checkpoint.temperature == pytest.approx(temperature, rel=1e-3) != 1
+    threshold = acceptance_threshold(energy(logits))
+    assert checkpoint.none_below == pytest.approx(threshold, rel=1e-3)
 
 
 def test_too_few_held_out_images_set_nothing(data, tmp_path):
@@ -275,6 +282,10 @@ def test_the_cards_command_has_what_differs_from_the_recipe(data, tmp_path):
         "--lr 0.01 --no-flip --image-folder DIR`"
     )
     assert command in (tmp_path / "out" / "README.md").read_text("utf-8")
+    other_words = replace(data, origin="CIFAR-10 from a mirror", from_folder=False)
+    train(other_words, get_recipe("fast", epochs=1), tmp_path / "mirror", device="cpu", seed=7)
+    card = (tmp_path / "mirror" / "README.md").read_text("utf-8")
+    assert "CIFAR-10 from a mirror" in card and "--image-folder" not in card
 
 
 def test_a_run_can_start_from_the_weights_of_another(data, tmp_path):
@@ -447,6 +458,33 @@ def test_a_folder_is_written_by_one_at_a_time(data, tmp_path):
         changed_folder(tmp_path / "out"),
     ):
         pass
+
+
+def test_a_run_whose_writer_was_killed_between_its_renames_goes_on(data, tmp_path):
+    out, old = tmp_path / "out", tmp_path / ".out.old"
+    recipe = get_recipe("report", epochs=2, batch_size=64)
+    with pytest.raises(Stopped):
+        train(data, recipe, out, device="cpu", on_progress=lambda progress: False)
+    out.rename(old)
+    with locked_folder(out), pytest.raises(UserError, match="another program"):
+        train(data, recipe, out, device="cpu", resume=True)
+    assert old.exists() and not out.exists()  # it is the writer's, who lives
+    assert train(data, recipe, out, device="cpu", resume=True).metrics["finished"]
+
+
+def test_a_file_that_vanishes_while_a_run_is_saved_does_not_end_it(data, tmp_path, monkeypatch):
+    copy = checkpoint_module._copy
+
+    def vanish(path, new):
+        path.unlink()
+        copy(path, new)
+
+    monkeypatch.setattr(checkpoint_module, "_copy", vanish)
+    recipe, out = get_recipe("report", epochs=1, batch_size=64), tmp_path / "out"
+    with pytest.raises(Stopped):
+        train(data, recipe, out, device="cpu", on_progress=lambda progress: False)
+    (out / ".notes.swp").touch()
+    assert train(data, recipe, out, device="cpu", resume=True).metrics["finished"]
 
 
 def test_a_state_with_a_recipe_that_cannot_be_is_not_gone_on_with(tmp_path):

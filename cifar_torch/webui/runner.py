@@ -19,7 +19,7 @@ from cifar_torch import kernels
 from cifar_torch.checkpoint import STATE, Checkpoint
 from cifar_torch.classifier import Classifiers
 from cifar_torch.data import Data, load_image_folder
-from cifar_torch.errors import UserError
+from cifar_torch.errors import ReasonedError, UserError
 from cifar_torch.images import EXTENSIONS
 from cifar_torch.recipes import Recipe
 
@@ -42,13 +42,9 @@ MAX_FILES, MAX_BYTES = 100_000, 2 * 1024**3  # of an unpacked zip
 Phase = Literal["idle", "reading", "training", "done", "stopped", "failed"]
 
 
-class TrainingError(UserError):
+class TrainingError(ReasonedError):
     """A run that cannot start. `reason` is one of "name", "taken", "busy", "zip", "zip_large" or
     "zip_flat"."""
-
-    def __init__(self, reason: str, message: str):
-        super().__init__(message)
-        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -131,15 +127,15 @@ class Runner:
         _compute_with(THREADS)
         try:
             data = load()
-            if not self._stop.is_set():
-                out = self.checkpoints / name
-                trained = train(
-                    data, recipe, out, resume=self.status.resumed, start_from=start_from,
-                    on_progress=self._note,
-                )  # fmt: skip
-                self.status = replace(self.status, progress=_last(trained, self.status.progress))
-            phase: Phase = "stopped" if self._stop.is_set() else "done"
-            self.status = replace(self.status, phase=phase)
+            if self._stop.is_set():
+                self.status = replace(self.status, phase="stopped")
+                return
+            trained = train(
+                data, recipe, self.checkpoints / name, resume=self.status.resumed,
+                start_from=start_from, on_progress=self._note,
+            )  # fmt: skip
+            progress = _last(trained, self.status.progress)
+            self.status = replace(self.status, phase="done", progress=progress)
         except Stopped:
             if not self.status.learned:  # an untrained network is of no use in the menu
                 shutil.rmtree(self.checkpoints / name, ignore_errors=True)

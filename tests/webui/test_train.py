@@ -13,7 +13,7 @@ import gradio as gr
 import pytest
 from playwright.sync_api import expect
 
-from cifar_torch import kernels
+from cifar_torch import kernels, training
 from cifar_torch.classifier import Classifiers
 from cifar_torch.data import load_image_folder
 from cifar_torch.errors import UserError
@@ -134,6 +134,22 @@ def test_a_run_that_cannot_even_begin_makes_room_for_another(tmp_path, monkeypat
     runner.start("mine", get_recipe("report"), lambda: pytest.fail("it began"))
     wait_until(lambda: not runner.status.running)
     assert runner.status.phase == "failed" and "ZeroDivisionError" in str(runner.status.error)
+
+
+def test_a_run_that_had_ended_when_it_was_stopped_is_done(tmp_path, monkeypatch):
+    data = load_image_folder(write_image_folder(tmp_path / "things", per_class=12))
+    runner = Runner(Classifiers(tmp_path, default=ROOT / "checkpoints" / "report"))
+    trained = training.train
+
+    def train_then_stop(*arguments, **options):
+        checkpoint = trained(*arguments, **options)
+        runner.stop()
+        return checkpoint
+
+    monkeypatch.setattr(training, "train", train_then_stop)
+    runner.start("mine", get_recipe("report", epochs=1), lambda: data)
+    wait_until(lambda: not runner.status.running)
+    assert runner.status.phase == "done"
 
 
 def test_a_run_that_is_stopped_before_its_first_step_leaves_nothing(tmp_path):
