@@ -9,13 +9,14 @@ from cifar_torch.serving import Batcher
 from cifar_torch.webui import classify, code, inside, results, train
 from cifar_torch.webui.options import read_options
 from cifar_torch.webui.page import header
+from cifar_torch.webui.runner import Runner
 from cifar_torch.webui.serve import a_sentence_on_error, launch
 
 with a_sentence_on_error():
     options = read_options(sys.argv[1:] if __name__ == "__main__" else [])
     classifiers = Classifiers(options.checkpoints, options.checkpoint)
     classifiers.get()  # a damaged checkpoint is known now, not when the first visitor comes
-    batcher = Batcher(classifiers)
+    batcher, runner = Batcher(classifiers), Runner(classifiers)
 
 with gr.Blocks(title="cifar-torch", analytics_enabled=False, delete_cache=(600, 3600)) as demo:
     page = header(demo, classifiers)
@@ -28,11 +29,11 @@ with gr.Blocks(title="cifar-torch", analytics_enabled=False, delete_cache=(600, 
         with page.tab("results") as tab:
             results.tab(page, tab)
         with page.tab("train") as tab:
-            train.tab(page, tab, options.training)
+            train.tab(page, tab, runner if options.training else None)
         with page.tab("code") as tab:
             code.tab(page, tab, picture, batcher, options)
     page.follow_language(demo)
 
 if __name__ == "__main__":
     with a_sentence_on_error():
-        launch(demo, batcher, options)
+        launch(demo, batcher, runner, options)

@@ -1,7 +1,9 @@
 """`python -m cifar_torch predict | evaluate | export | import-keras | summary | samples`."""
 
 import argparse
+import io
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -282,20 +284,28 @@ def samples(args: argparse.Namespace) -> int:
         nine = torch.arange(9)  # the very nine of the report
     chosen = data.train[nine]
     titles = [data.class_names[label] for label in chosen.labels]
-    save_figure(sample_grid(chosen.images.permute(0, 2, 3, 1).numpy(), titles), args.out)
-    print(f"Drawn: {args.out}")
+    out = args.out if args.out.suffix else args.out.with_suffix(".png")
+    save_figure(sample_grid(chosen.images.permute(0, 2, 3, 1).numpy(), titles), out)
+    print(f"Drawn: {out}")
     return 0
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files that are no text
     try:
-        return args.run(args)
+        status: int = args.run(args)
+        sys.stdout.flush()
+        return status
     except UserError as error:
         print(f"{parser().prog}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever reads has enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 if __name__ == "__main__":

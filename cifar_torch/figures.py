@@ -46,7 +46,7 @@ def sample_grid(images: np.ndarray, titles: Sequence[str], columns: int = 3) -> 
     for i, (image, title) in enumerate(zip(images, titles, strict=True)):
         axes = figure.add_subplot(rows, columns, i + 1)
         axes.imshow(image, interpolation="nearest")
-        axes.set_title(title, fontsize=11)
+        axes.set_title(title, fontsize=11, parse_math=False)
         axes.set_axis_off()
     return figure
 
@@ -87,8 +87,9 @@ def confusion_matrix(counts: Sequence[Sequence[int]], class_names: Sequence[str]
                 column, row, f"{share:.0f}", ha="center", va="center", color=colour, fontsize=9
             )
     ticks = range(len(class_names))
-    axes.set_xticks(ticks, class_names, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(ticks, class_names)
+    plain = {"parse_math": False}  # a dollar in a name is one
+    axes.set_xticks(ticks, class_names, rotation=45, ha="right", rotation_mode="anchor", **plain)
+    axes.set_yticks(ticks, class_names, **plain)
     axes.set(xlabel="answer (%)", ylabel="true class")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

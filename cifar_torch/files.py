@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from cifar_torch.errors import UserError
+from cifar_torch.errors import ReasonedError, UserError
 
 
 @contextmanager
@@ -76,9 +76,10 @@ def locked_folder(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise UserError(
+        raise ReasonedError(
+            "locked",
             f"another program is training or changing {folder}; wait for it, or choose another "
-            "folder."
+            "folder.",
         ) from None
     except NotImplementedError:  # a file system without locks
         pass

@@ -175,6 +175,7 @@ class Trainer:
             raise
         for epoch in range(self.run.step // self.steps, self.recipe.epochs):
             if not self.train_epoch(epoch, interrupted):
+                self.check_finite(epoch, self.run.sums[0].item())
                 self.save(finished=False)
                 raise Stopped(f"Stopped in epoch {epoch + 1} of {self.recipe.epochs}.")
             self.run.history.append(self.epoch_row(epoch))
@@ -278,13 +279,7 @@ class Trainer:
         run, count = self.run, self.batches.count
         loss, hits = run.sums.tolist()
         val_loss, val_accuracy = self.validate(self.validation)
-        # Looked at themselves: ReLU on a CPU takes a negative NaN for 0.
-        finite = all(vector.isfinite().all() for vector in run.weights.vectors)
-        if not (finite and math.isfinite(loss + val_loss)):
-            raise UserError(
-                f"the loss is no longer a number in epoch {epoch + 1}: the learning rate is too "
-                f"high. Try a tenth of it, {self.recipe.lr / 10:g}."
-            )
+        self.check_finite(epoch, loss + val_loss)
         return {
             "epoch": epoch + 1,
             "accuracy": hits / self.batches.known,
@@ -295,6 +290,16 @@ class Trainer:
             "seconds": run.seconds,
             "images_per_second": count / run.seconds,
         }
+
+    def check_finite(self, epoch: int, loss: float) -> None:
+        """Raises UserError where loss or weights are no numbers any more."""
+        # The weights themselves: ReLU on a CPU takes a negative NaN for 0.
+        finite = all(vector.isfinite().all() for vector in self.run.weights.vectors)
+        if not (finite and math.isfinite(loss)):
+            raise UserError(
+                f"the loss is no longer a number in epoch {epoch + 1}: the learning rate is too "
+                f"high. Try a tenth of it, {self.recipe.lr / 10:g}."
+            )
 
     def validate(self, split: Split) -> tuple[float, float]:
         """Loss and accuracy of the network as it stands, each process on its share of `split`."""

@@ -1,14 +1,16 @@
 """`python -m cifar_torch` as a user types it."""
 
 import json
+import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from cifar_torch import evaluation
+from cifar_torch import evaluation, figures
 from cifar_torch.__main__ import _confusions, main
 from cifar_torch.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from cifar_torch.evaluation import measure
@@ -115,6 +117,32 @@ def test_figures_of_a_network_that_was_replaced_meanwhile_are_not_kept(
     assert main(["evaluate", str(own), "--image-folder", str(folder), "--save"]) == 2
     assert "was changed while it was measured" in capsys.readouterr().err
     assert "accuracy" not in load_checkpoint(own).metrics
+
+
+def test_a_reader_that_has_enough_hurts_nobody():
+    command = f"{sys.executable} -m cifar_torch summary | true"
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr == ""
+
+
+def test_a_file_may_have_any_name(tmp_path):
+    name = os.fsencode(tmp_path) + b"/bad\xff.png"
+    draw_thing("disc", 1).save(tmp_path / "thing.png")
+    os.rename(tmp_path / "thing.png", name)
+    strict = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    done = run("predict", os.fsdecode(name), env=strict)
+    assert done.returncode == 0 and "bad\\udcff.png: " in done.stdout
+
+
+def test_a_class_may_have_any_name(tmp_path):
+    folder = write_image_folder(tmp_path / "things", 5)
+    (folder / KINDS[0]).rename(folder / "a$b_{$c")
+    done = run("samples", "--image-folder", folder, "--out", tmp_path / "nine")
+    assert done.returncode == 0 and f"Drawn: {tmp_path / 'nine.png'}" in done.stdout
+    assert (tmp_path / "nine.png").exists()
+    names = sorted({"a$b_{$c", *KINDS[1:]})
+    figures.save_figure(figures.confusion_matrix(torch.eye(4).tolist(), names), tmp_path / "c.png")
+    assert (tmp_path / "c.png").exists()
 
 
 def test_confusions_are_printed_as_a_table():

@@ -408,6 +408,16 @@ def test_a_run_whose_weights_are_no_numbers_is_not_saved(data, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_run_that_is_stopped_with_weights_that_are_no_numbers_is_not_saved(
+    data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(training, "PROGRESS_EVERY", 0.0)
+    recipe = get_recipe("report", epochs=1, batch_size=32, lr=1e6)
+    with pytest.raises(UserError, match="no longer a number"):
+        train(data, recipe, tmp_path / "out", device="cpu", on_progress=lambda p: p.step < 10)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_run_that_learned_nothing_says_so(data, tmp_path, capsys):
     train(data, get_recipe("report", epochs=1, lr=1e-9), tmp_path / "out", device="cpu")
     assert training.NOTHING_LEARNED in capsys.readouterr().out

@@ -11,8 +11,17 @@ import numpy as np
 from PIL import Image
 
 from cifar_torch.classifier import Answer
+from cifar_torch.errors import UserError
 from cifar_torch.webui.datasets import has_test_images, images_for
-from cifar_torch.webui.page import PRIVATE, QUIET, Page, get_classifier, told
+from cifar_torch.webui.page import (
+    PRIVATE,
+    QUIET,
+    Page,
+    explained,
+    get_classifier,
+    in_other_words,
+    told,
+)
 from cifar_torch.webui.pictures import img
 from cifar_torch.webui.upload import Picture
 from cifar_torch.webui.words import Words, label
@@ -80,8 +89,11 @@ def answer(
     words = Words(language)
     if picture is None:
         return words("classify.hint"), None
-    with told(words):
-        found = get_classifier(page, model, words).classify(picture)
+    classifier = get_classifier(page, model, words)
+    try:
+        found = classifier.classify(picture)
+    except UserError as error:  # in the place of an answer, which would be of the picture before
+        return f'<p class="sentence" role="alert">{escape(explained(error, words))}</p>', None
     named = {words.class_name(name): share for name, share in found.confidences.items()}
     return answer_card(found, words), named
 
@@ -182,7 +194,7 @@ def _draw(page: Page, model: str, language: str) -> list[Example]:
     """A dozen random test images."""
     words = Words(language)
     classifier = get_classifier(page, model, words)
-    with told(words):
+    with told(words), in_other_words("test_images"):
         images = images_for(classifier)
     picked = random.sample(range(len(images)), min(DRAWN, len(images)))
     return [

@@ -1,6 +1,7 @@
 """What all tabs share: the head of the page with the model menu and the language, and errors."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from cifar_torch.classifier import Classifier, Classifiers
-from cifar_torch.errors import UserError
+from cifar_torch.errors import ReasonedError, UserError
 from cifar_torch.webui.words import LANGUAGES, Words, label
 
 # Options of the page's own events; what programs may call is in code.py.
@@ -167,6 +168,17 @@ def told(words: Words) -> Iterator[None]:
         raise gr.Error(explained(error, words), print_exception=False) from error
 
 
+@contextmanager
+def in_other_words(reason: str) -> Iterator[None]:
+    """Errors with names of this machine's folders are for its owner alone: they are printed, and
+    the visitor gets a sentence without."""
+    try:
+        yield
+    except UserError as error:
+        print(f"app.py: {error}", file=sys.stderr)
+        raise ReasonedError(reason, str(error)) from error
+
+
 def explained(error: UserError, words: Words) -> str:
     """What went wrong, in the visitor's language where it is one of the foreseen reasons."""
     return words(f"error.{getattr(error, 'reason', 'other')}", message=error)
@@ -174,5 +186,5 @@ def explained(error: UserError, words: Words) -> str:
 
 def get_classifier(page: Page, model: str | None, words: Words) -> Classifier:
     """The classifier of the menu's entry; the first one where that is gone by now."""
-    with told(words):
+    with told(words), in_other_words("model"):
         return page.classifiers.get(model if model in page.classifiers.names() else None)

@@ -20,7 +20,7 @@ from cifar_torch.webui.drawings import (
     learning_curves,
     reliability_diagrams,
 )
-from cifar_torch.webui.page import PRIVATE, Page, get_classifier, told
+from cifar_torch.webui.page import PRIVATE, Page, get_classifier, in_other_words, told
 from cifar_torch.webui.pictures import img
 from cifar_torch.webui.words import Words, label
 
@@ -113,7 +113,7 @@ def _mistakes(
 ) -> str:
     words = Words(language)
     classifier = get_classifier(page, model, words)
-    with told(words):
+    with told(words), in_other_words("test_images"):
         images = images_for(classifier)
     batches = range(0, len(images), BATCH)
     probabilities = torch.cat(

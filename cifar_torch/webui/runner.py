@@ -26,6 +26,7 @@ from cifar_torch.recipes import Recipe
 if TYPE_CHECKING:
     from cifar_torch.training import Progress
 
+PATIENCE = 20.0  # seconds: a step and a save take less than one, reading many pictures more
 THREADS = torch.get_num_threads()  # as many as the machine lends; serving takes one of them
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 BROKEN_ZIP = (
@@ -43,8 +44,8 @@ Phase = Literal["idle", "reading", "training", "done", "stopped", "failed"]
 
 
 class TrainingError(ReasonedError):
-    """A run that cannot start. `reason` is one of "name", "taken", "busy", "zip", "zip_large" or
-    "zip_flat"."""
+    """A run that cannot start. `reason` is one of "name", "taken", "busy", "zip", "zip_gone",
+    "zip_large" or "zip_flat"."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Runner:
         self.status = Status()
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def start(
         self,
@@ -99,13 +101,23 @@ class Runner:
                 raise TrainingError("taken", f"there is a checkpoint {name!r} already.")
             self._stop.clear()
             self.status = Status("reading", name, resumed=resume)
-        # A daemon: Ctrl-C ends the server at once, and the last epoch's checkpoint is whole.
         arguments = (name, recipe, load, start_from)
-        threading.Thread(target=self._run, args=arguments, daemon=True).start()
+        self._thread = threading.Thread(target=self._run, args=arguments, daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
         """End the run at the next opportunity; its checkpoint is kept."""
         self._stop.set()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
+    def end(self) -> None:
+        """With the program: stop the run, and wait until it is saved, for a while."""
+        self.stop()
+        if self._thread:
+            self._thread.join(PATIENCE)
 
     def _run(
         self, name: str, recipe: Recipe, load: Callable[[], Data], start_from: Checkpoint | None
@@ -127,9 +139,8 @@ class Runner:
         _compute_with(THREADS)
         try:
             data = load()
-            if self._stop.is_set():
-                self.status = replace(self.status, phase="stopped")
-                return
+            if self.stopping:
+                raise Stopped
             trained = train(
                 data, recipe, self.checkpoints / name, resume=self.status.resumed,
                 start_from=start_from, on_progress=self._note,
@@ -143,7 +154,7 @@ class Runner:
 
     def _note(self, progress: "Progress") -> bool:
         self.status = replace(self.status, phase="training", progress=progress)
-        return not self._stop.is_set()
+        return not self.stopping
 
 
 def _compute_with(threads: int) -> None:
@@ -167,10 +178,11 @@ def _last(trained: Checkpoint | None, progress: "Progress | None") -> "Progress 
     )  # fmt: skip
 
 
-def load_zip(file: Path) -> Data:
-    """The image folder inside a zip. Raises TrainingError, UserError."""
+def load_zip(file: Path, stopping: Callable[[], bool] = lambda: False) -> Data:
+    """The image folder inside a zip. Raises TrainingError, UserError, and Stopped where it was
+    asked to stop while it unpacked."""
     with tempfile.TemporaryDirectory() as folder:
-        root = unpack_images(file, Path(folder))
+        root = unpack_images(file, Path(folder), stopping)
         try:
             data = load_image_folder(root, cache=Path(folder))
         except UserError as error:  # of the zip, for its reader
@@ -178,9 +190,11 @@ def load_zip(file: Path) -> Data:
         return replace(data, origin=f"images of {file.name}")
 
 
-def unpack_images(file: Path, folder: Path) -> Path:
+def unpack_images(file: Path, folder: Path, stopping: Callable[[], bool] = lambda: False) -> Path:
     """Unpack the images of a zip, and nothing else, into `folder`; returns the folder of the
     classes in it. Raises TrainingError: not a zip, too large, or without a folder a class."""
+    from cifar_torch.training import Stopped
+
     try:
         with zipfile.ZipFile(file) as archive:
             entries = [entry for entry in archive.infolist() if _is_image(entry)]
@@ -190,10 +204,14 @@ def unpack_images(file: Path, folder: Path) -> Path:
                     f"the zip holds more than {MAX_FILES:,} images or {MAX_BYTES >> 30} GiB.",
                 )
             for entry in entries:  # zipfile keeps each below `folder`, and to its stated size
+                if stopping():
+                    raise Stopped
                 archive.extract(entry, folder)
     except BROKEN_ZIP as error:
         raise TrainingError("zip", f"the file is not a zip that can be read: {error}.") from error
-    except OSError as error:  # the disk is full, or the upload has been deleted by now
+    except FileNotFoundError as error:  # uploads are deleted after an hour
+        raise TrainingError("zip_gone", "the zip is no longer on the server.") from error
+    except OSError as error:  # the disk is full
         raise UserError(f"the zip cannot be unpacked: {error.strerror or error}.") from error
     while len(inner := _folders(folder)) == 1 and _folders(inner[0]):
         folder = inner[0]  # a zip of a folder: its classes are one level down

@@ -16,6 +16,7 @@ from cifar_torch.api import MAX_UPLOAD, app_kwargs
 from cifar_torch.errors import UserError
 from cifar_torch.serving import Batcher
 from cifar_torch.webui.options import Options
+from cifar_torch.webui.runner import Runner
 from cifar_torch.webui.theme import STYLE, theme
 from cifar_torch.webui.words import label
 
@@ -44,9 +45,9 @@ def remember_signatures(demo: gr.Blocks) -> None:
             init.__signature__ = inspect.signature(init)  # type: ignore[attr-defined]
 
 
-def launch(demo: gr.Blocks, batcher: Batcher, options: Options) -> None:
-    """Serve page and API until Ctrl-C or SIGTERM, at which uploads are deleted. Raises UserError:
-    it cannot listen there."""
+def launch(demo: gr.Blocks, batcher: Batcher, runner: Runner, options: Options) -> None:
+    """Serve page and API until Ctrl-C or SIGTERM, at which uploads are deleted, and the run under
+    way is saved. Raises UserError: it cannot listen there."""
     signal.signal(signal.SIGTERM, _end)
     # One thread for the network: threads that wait for each other after every layer would take the
     # time of those that serve the page and decode pictures.
@@ -77,6 +78,10 @@ def launch(demo: gr.Blocks, batcher: Batcher, options: Options) -> None:
         if "empty port" not in str(error):
             raise
         raise UserError(_cannot_listen(options.host, options.port)) from error
+    finally:
+        if runner.status.running:
+            print("Ending the run that is under way; what it has learned is kept.")
+        runner.end()
 
 
 def _end(signum: int, frame: Any) -> None:

@@ -20,12 +20,11 @@ FIRST = next(iter(RECIPES.values()))
 POLL_SECONDS = 1.0
 
 
-def tab(page: Page, gradio_tab: gr.Tab, allowed: bool) -> None:
-    """Build the tab; where training is not allowed, only a note that says so."""
-    if not allowed:
+def tab(page: Page, gradio_tab: gr.Tab, runner: Runner | None) -> None:
+    """Build the tab; without a runner training is not allowed, and it only says so."""
+    if not runner:
         gr.HTML(label("train.off"), elem_classes="intro")
         return
-    runner = Runner(page.classifiers)
     gr.HTML(label("train.intro"), elem_classes="intro")
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=330):
@@ -41,7 +40,7 @@ def tab(page: Page, gradio_tab: gr.Tab, allowed: bool) -> None:
             with gr.Row():
                 start = gr.Button(label("train.start"), variant="primary", elem_id="start")
                 stop = gr.Button(label("train.stop"), elem_id="stop")
-        with gr.Column(scale=6, min_width=330):
+        with gr.Column(scale=6, min_width=330, elem_classes="run"):
             state = gr.HTML(elem_id="training")
             timer = gr.Timer(POLL_SECONDS, active=False)
 
@@ -53,8 +52,8 @@ def tab(page: Page, gradio_tab: gr.Tab, allowed: bool) -> None:
         functools.partial(_start, page, runner, list(knobs)),
         [page.language, page.model, name, begin_with, archive, recipe, *knobs.values()],
         **QUIET,
-    ).success(show, seen, shown, **looking)
-    stop.click(runner.stop, **QUIET)
+    ).then(show, seen, shown, **looking)
+    stop.click(runner.stop, **QUIET).then(show, seen, shown, **looking)
     timer.tick(show, seen, shown, **looking)
     page.on_view(gradio_tab, show, seen, shown)
 
@@ -63,7 +62,7 @@ def _knobs() -> dict[str, gr.components.Component]:
     """What of a recipe can be changed on the page, by the names of its fields."""
     return {
         "epochs": _slider("epochs", 200, low=1),
-        "lr": gr.Number(FIRST.lr, label=label("train.lr"), minimum=1e-6, step=0.001),
+        "lr": gr.Number(FIRST.lr, label=label("train.lr"), step=0.001),
         "flip": gr.Checkbox(FIRST.flip, label=label("train.flip")),
         "crop_padding": _slider("crop_padding", 8),
         "zoom": _slider("zoom", 0.5, step=0.05),
@@ -98,11 +97,11 @@ def _start(
     with told(Words(language)):
         start_from = page.classifiers.get(model).checkpoint if begin_with else None
         chosen = get_recipe(recipe, **dict(zip(knobs, values, strict=True)))
-        runner.start(name.strip(), chosen, functools.partial(_load, archive), start_from)
+        runner.start(name.strip(), chosen, functools.partial(_load, runner, archive), start_from)
 
 
-def _load(archive: str | None) -> Data:
-    return load_zip(Path(archive)) if archive else training_data()
+def _load(runner: Runner, archive: str | None) -> Data:
+    return load_zip(Path(archive), lambda: runner.stopping) if archive else training_data()
 
 
 def _show(
@@ -128,11 +127,13 @@ def status_html(status: Status, words: Words) -> str:
         taught = words("train.teacher", epoch=progress.epoch, epochs=progress.epochs)
         return f"<p role='status'>{said}</p><p>{taught}</p>"
     done = progress.step / max(progress.steps, 1)
-    numbers = words(
-        "train.now",
-        loss=words.number(progress.loss, 3),
-        accuracy=words.percent(progress.accuracy),
-    )
+    numbers = ""  # an epoch that has just begun has none yet
+    if progress.step:
+        numbers = words(
+            "train.now",
+            loss=words.number(progress.loss, 3),
+            accuracy=words.percent(progress.accuracy),
+        )
     of_epochs = words("train.epoch_of", epoch=progress.epoch, epochs=progress.epochs)
     curves = _curves(json.dumps(progress.history), words.language) if progress.history else ""
     return (

@@ -74,8 +74,10 @@ def test_a_file_that_is_no_picture_gets_a_sentence(
         content = file.read_bytes()[:9000]
     file.write_bytes(content)
     page = visit(language)
+    choose_example(page, Words(language).class_name("cat"))
     page.locator("#picture input[type=file]").set_input_files(file)
-    page.get_by_text(Words(language)(f"error.{reason}")).first.wait_for()
+    page.locator("#answer").get_by_text(Words(language)(f"error.{reason}")).wait_for()
+    assert page.locator("#answer img").count() == 0  # nothing is left of the picture before
 
 
 @browser_test

@@ -12,6 +12,7 @@ from cifar_torch.classifier import Classifiers
 from cifar_torch.errors import UserError
 from cifar_torch.serving import Batcher
 from cifar_torch.webui.options import read_options
+from cifar_torch.webui.runner import Runner
 from cifar_torch.webui.serve import launch
 from tests.server import ROOT
 
@@ -91,8 +92,9 @@ def test_a_public_link_without_a_password_is_said_on_the_console(
     monkeypatch.setattr(demo, "launch", asked.update)  # no network here, nor threads to limit
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     monkeypatch.setattr(kernels, "keep_memory", lambda: None)
-    batcher = Batcher(Classifiers(ROOT / "checkpoints"))
-    launch(demo, batcher, read_options(["--share", *password]))
+    classifiers = Classifiers(ROOT / "checkpoints")
+    batcher, runner = Batcher(classifiers), Runner(classifiers)
+    launch(demo, batcher, runner, read_options(["--share", *password]))
     assert asked["share"] is True
     assert ("Anybody who has the public link can use the app" in capsys.readouterr().out) == said
 

@@ -2,25 +2,28 @@
 
 import json
 import re
+import shutil
 import threading
 import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
 from playwright.sync_api import expect
 
 from cifar_torch import kernels, training
+from cifar_torch.checkpoint import STATE
 from cifar_torch.classifier import Classifiers
 from cifar_torch.data import load_image_folder
 from cifar_torch.errors import UserError
 from cifar_torch.recipes import RECIPES, get_recipe
-from cifar_torch.training import Progress
+from cifar_torch.training import Progress, Stopped
 from cifar_torch.webui import train
-from cifar_torch.webui.page import explained
+from cifar_torch.webui.page import explained, get_classifier
 from cifar_torch.webui.runner import (
     MAX_BYTES,
     Runner,
@@ -197,6 +200,47 @@ def test_a_run_that_was_stopped_goes_on_under_its_name(tmp_path):
     wait_until(lambda: not runner.status.running)
     assert runner.status.phase == "done"
     assert [row["epoch"] for row in runner.status.progress.history] == list(range(1, 41))
+
+
+def test_a_run_under_way_is_saved_when_the_app_ends(tmp_path):
+    data = load_image_folder(write_image_folder(tmp_path / "things", per_class=12))
+    runner = Runner(Classifiers(tmp_path, default=ROOT / "checkpoints" / "report"))
+    runner.start("mine", get_recipe("report", epochs=500), lambda: data)
+    wait_until(lambda: runner.status.learned)
+    runner.end()
+    assert runner.status.phase == "stopped" and (tmp_path / "mine" / STATE).exists()
+
+
+def test_unpacking_ends_when_it_is_asked_to(tmp_path):
+    archive = write_zip(tmp_path / "my.zip", {f"{c}/{i}.png": b"1" for c in "ab" for i in range(9)})
+    answers = iter([False, False, True])
+    with pytest.raises(Stopped):
+        unpack_images(archive, tmp_path / "out", lambda: next(answers))
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 2
+
+
+def test_an_upload_that_is_gone_is_asked_for_again(tmp_path):
+    with pytest.raises(TrainingError) as found:
+        load_zip(tmp_path / "deleted.zip")
+    assert explained(found.value, Words("en")) == Words("en")("error.zip_gone")
+
+
+def test_an_epoch_that_has_just_begun_has_no_figures():
+    begun = Progress(2, 5, 0, 10, 0.0, 0.0, ())
+    said = train.status_html(Status("training", "mine", begun), Words("en"))
+    assert "Epoch 2 of 5" in said and "Loss" not in said
+    said = train.status_html(Status("training", "mine", replace(begun, step=1)), Words("en"))
+    assert "Loss 0.000" in said
+
+
+def test_visitors_get_no_path_of_a_model_that_cannot_be_read(tmp_path, capsys):
+    shutil.copytree(ROOT / "checkpoints" / "report", tmp_path / "report")
+    page = SimpleNamespace(classifiers=Classifiers(tmp_path))
+    (tmp_path / "report" / "model.safetensors").write_bytes(b"")
+    with pytest.raises(gr.Error) as found:
+        get_classifier(page, "report", Words("en"))
+    assert found.value.message == Words("en")("error.model")
+    assert str(tmp_path) in capsys.readouterr().err  # its owner does
 
 
 def test_a_zip_is_called_by_its_name_and_its_errors_say_nothing_of_this_machine(tmp_path):
