@@ -9,6 +9,7 @@ import threading
 import zipfile
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
@@ -114,10 +115,12 @@ class Runner:
         return self._stop.is_set()
 
     def end(self) -> None:
-        """With the program: stop the run, and wait until it is saved, for a while."""
+        """With the program: stop the run, and wait until it is saved, for a while or until another
+        Ctrl-C."""
         self.stop()
         if self._thread:
-            self._thread.join(PATIENCE)
+            with suppress(KeyboardInterrupt):
+                self._thread.join(PATIENCE)
 
     def _run(
         self, name: str, recipe: Recipe, load: Callable[[], Data], start_from: Checkpoint | None

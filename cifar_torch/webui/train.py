@@ -12,7 +12,7 @@ from cifar_torch.data import Data
 from cifar_torch.recipes import RECIPES, get_recipe
 from cifar_torch.webui.datasets import training_data
 from cifar_torch.webui.drawings import learning_curves
-from cifar_torch.webui.page import QUIET, Page, explained, menu, told
+from cifar_torch.webui.page import QUIET, Page, explained, get_classifier, menu, told
 from cifar_torch.webui.runner import Runner, Status, load_zip
 from cifar_torch.webui.words import Words, label
 
@@ -94,8 +94,9 @@ def _start(
     recipe: str,
     *values: Any,
 ) -> None:
-    with told(Words(language)):
-        start_from = page.classifiers.get(model).checkpoint if begin_with else None
+    words = Words(language)
+    with told(words):
+        start_from = get_classifier(page, model, words).checkpoint if begin_with else None
         chosen = get_recipe(recipe, **dict(zip(knobs, values, strict=True)))
         runner.start(name.strip(), chosen, functools.partial(_load, runner, archive), start_from)
 
