@@ -111,16 +111,19 @@ def _show(
     """Where the run is. The page asks until it has ended, and then has its model in the menu."""
     status = runner.status
     choices = gr.skip() if status.running else menu(page.classifiers, model)
-    said = status_html(status, Words(language)) if open_tab == "train" else gr.skip()
+    said = gr.skip()
+    if open_tab == "train":
+        said = status_html(status, Words(language), runner.stopping)
     return said, gr.Timer(active=status.running), choices
 
 
-def status_html(status: Status, words: Words) -> str:
-    """The run in words, bars and curves."""
+def status_html(status: Status, words: Words, stopping: bool = False) -> str:
+    """The run in words, bars and curves; `stopping` while it has yet to end as asked."""
     name, progress = escape(status.name), status.progress
     error = explained(status.error, words) if status.error else ""
     early = status.phase == "stopped" and not status.learned
-    phase = "stopped_early" if early else status.phase
+    ending = stopping and status.running
+    phase = "stopping" if ending else "stopped_early" if early else status.phase
     said = words(f"train.{phase}", name=name, error=escape(error))
     if progress is None or (progress.teaching and not status.running):
         return f"<p role='status'>{said}</p>"

@@ -233,6 +233,13 @@ def test_an_epoch_that_has_just_begun_has_no_figures():
     assert "Loss 0.000" in said
 
 
+def test_a_run_that_has_yet_to_stop_says_that_it_was_heard():
+    reading = Status("reading", "mine")
+    assert "is being stopped" in train.status_html(reading, Words("en"), stopping=True)
+    ended = Status("stopped", "mine", resumed=True)
+    assert "was stopped" in train.status_html(ended, Words("en"), stopping=True)
+
+
 def test_visitors_get_no_path_of_a_model_that_cannot_be_read(tmp_path, capsys):
     shutil.copytree(ROOT / "checkpoints" / "report", tmp_path / "report")
     page = SimpleNamespace(classifiers=Classifiers(tmp_path))
