@@ -307,16 +307,14 @@ class SlowClassifiers(Classifiers):
 def test_too_many_requests_at_a_time_are_told_so(classifiers, monkeypatch):
     monkeypatch.setattr(routes, "MAX_REQUESTS", 1)
     slow = SlowClassifiers(classifiers)
-    page = serve(slow)
-    url = next(page)
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(post_raw, url, picture())
-        assert slow.started.wait(10)
-        assert refusal(post_raw(url, picture()), 503)["reason"] == "busy"
-        slow.go_on.set()
-        assert waiting.result(10).status_code == 200
-    assert post_raw(url, picture()).status_code == 200
-    page.close()
+    for url in serve(slow):
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(post_raw, url, picture())
+            assert slow.started.wait(10)
+            assert refusal(post_raw(url, picture()), 503)["reason"] == "busy"
+            slow.go_on.set()
+            assert waiting.result(10).status_code == 200
+        assert post_raw(url, picture()).status_code == 200
 
 
 def test_what_arrives_together_shares_a_pass(classifiers):
