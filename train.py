@@ -97,8 +97,9 @@ def main(argv: list[str] | None = None) -> int:
     from cifar_torch import kernels
     from cifar_torch.checkpoint import load_checkpoint
     from cifar_torch.data import CIFAR10_CLASSES, Data, load_data
+    from cifar_torch.progress import Stopped
     from cifar_torch.run import begun_with
-    from cifar_torch.training import Stopped, train
+    from cifar_torch.training import train
 
     begun = begun_with(out) if args.resume else None
 

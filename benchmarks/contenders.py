@@ -216,20 +216,23 @@ class Project:
         import torch
 
         from cifar_torch.processes import Processes
+        from cifar_torch.progress import Watch
         from cifar_torch.recipes import get_recipe
         from cifar_torch.training import Trainer
 
         recipe = get_recipe("report", batch_size=batch, epochs=1000)
         nowhere, processes = Path(os.devnull), Processes(torch.device("cpu"))
-        trainer = Trainer(self._data(images), recipe, nowhere, processes, precision, 0, None)
-        trainer.prepare()
+        trainer = Trainer(self._data(images), recipe, nowhere, processes, precision, 0)
+        trainer.prepare(Watch())
         return trainer
 
     def train(self, precision: str, batch: int, images: int) -> float:
         """Images a second of one epoch of recipe report."""
+        from cifar_torch.progress import Watch
+
         trainer = self.trainer(precision, batch, images)
         trainer.run.seconds = 0.0
-        trainer.train_epoch(trainer.run.step // trainer.steps, lambda: False)
+        trainer.train_epoch(trainer.run.step // trainer.steps, Watch())
         return images / trainer.run.seconds
 
     def memory(self, epochs: int, images: int) -> list[float]:
@@ -237,6 +240,7 @@ class Project:
         import torch
 
         from cifar_torch.processes import Processes
+        from cifar_torch.progress import Watch
         from cifar_torch.recipes import get_recipe
         from cifar_torch.training import Trainer
 
@@ -252,8 +256,8 @@ class Project:
         processes = Processes(torch.device("cpu"))
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "out"
-            trainer = Watched(self._data(images), recipe, out, processes, "auto", 0, None)
-            trainer.fit(lambda: False)
+            trainer = Watched(self._data(images), recipe, out, processes, "auto", 0)
+            trainer.fit(Watch())
         return resident
 
     def _network(self, precision: str) -> Any:

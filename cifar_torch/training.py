@@ -1,12 +1,10 @@
 """The training loop: fit, validate, stop and resume, on one process or several."""
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,43 +40,19 @@ from cifar_torch.figures import curves, save_figure
 from cifar_torch.files import locked_folder
 from cifar_torch.model import CifarNet
 from cifar_torch.processes import Processes, join_processes
+from cifar_torch.progress import OnProgress, Progress, Stopped, Watch, interruptions
 from cifar_torch.recipes import Recipe
 from cifar_torch.run import Run, difference
 from cifar_torch.step import make_step
 from cifar_torch.teacher import COUNT
 
 SAVE_EVERY = 10.0  # seconds: writing and drawing take 0.5 s, an epoch on a GPU takes less than that
-PROGRESS_EVERY = 0.5  # seconds between two calls of on_progress
 AGREE_EVERY = 20  # steps between two looks at whether another process was asked to stop
 MIN_CALIBRATION = 100  # held-out images; fewer tell nothing of confidence
 NOTHING_LEARNED = (
     "It knows no more than somebody who guesses. With few images more --epochs help, a lower --lr, "
     "or the weights of a network that knows something: --start-from checkpoints/best."
 )
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is. `epoch` counts from 1; loss and accuracy are this epoch's so far.
-
-    While teachers are trained, `teaching` is set and `epoch` and `epochs` are its own.
-    """
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float
-    accuracy: float
-    history: tuple[dict[str, float], ...]
-    teaching: bool = False
-
-
-OnProgress = Callable[[Progress], bool]
-
-
-class Stopped(Exception):
-    """The run was asked to stop. It is saved where it stands and can be resumed."""
 
 
 def train(
@@ -112,14 +86,12 @@ def train(
 
         processes.from_first(claim)
         loaded = processes.one_a_machine_first(data) if callable(data) else data
-        trainer = Trainer(
-            loaded, recipe, Path(out), processes, precision, seed, on_progress, start_from
-        )
+        trainer = Trainer(loaded, recipe, Path(out), processes, precision, seed, start_from)
         trainer.check_alike()
         if going_on:
             trainer.resume(required=resume)
         with interruptions(alone=processes.count == 1) as interrupted:
-            return trainer.fit(interrupted)
+            return trainer.fit(Watch(on_progress, interrupted))
 
 
 class Trainer:
@@ -133,13 +105,10 @@ class Trainer:
         processes: Processes,
         precision: str,
         seed: int,
-        on_progress: OnProgress | None,
         start_from: Checkpoint | None = None,
     ):
         self.data, self.recipe, self.out, self.seed = data, recipe, out, seed
         self.processes, self.device = processes, processes.device
-        self.on_progress: OnProgress = on_progress or (lambda progress: True)
-        self.last_progress = 0.0 if on_progress else math.inf  # when it was last called
         self.last_saved = -math.inf
         if self.device.type == "cpu":
             kernels.prepare()
@@ -165,16 +134,16 @@ class Trainer:
         if self.processes.first:
             tqdm.write(text)
 
-    def fit(self, interrupted: Callable[[], bool]) -> Checkpoint | None:
+    def fit(self, watch: Watch) -> Checkpoint | None:
         """All epochs that are still to do. Raises Stopped."""
         self.say(f"Training on {self.device} in {self.precision} ({self.why}).")
         try:
-            self.prepare(interrupted)
+            self.prepare(watch)
         except Stopped:
             self.save(finished=False)
             raise
         for epoch in range(self.run.step // self.steps, self.recipe.epochs):
-            if not self.train_epoch(epoch, interrupted):
+            if not self.train_epoch(epoch, watch):
                 self.check_finite(epoch, self.run.sums[0].item())
                 self.save(finished=False)
                 raise Stopped(f"Stopped in epoch {epoch + 1} of {self.recipe.epochs}.")
@@ -198,34 +167,25 @@ class Trainer:
         unsure = last["val_loss"] > math.log(len(self.data.class_names))
         return unsure and wilson_interval(right, count)[0] <= one_answer
 
-    def prepare(self, interrupted: Callable[[], bool] = lambda: False) -> None:
+    def prepare(self, watch: Watch) -> None:
         """What comes before the first step. Raises Stopped."""
         run, classes = self.run, len(self.data.class_names)
         self.processes.copy_from_first(run.tensors().values())
         if not self.processes.first:
             run.sums.zero_()  # the first process has the sums of all
-        check = partial(self.before_teacher_step, interrupted)
+        check = partial(self.before_teacher_step, watch)
         self.batches.prepare(classes, run.result.normalise, self.dtype, check)
         self.take_step = make_step(
             run.weights, run.optimizer, self.recipe, self.dtype, self.processes
         )
 
-    def before_teacher_step(self, interrupted: Callable[[], bool], epoch: int) -> None:
-        """Before a step of the teachers: report progress. Raises Stopped."""
-        stop, epochs = interrupted(), self.recipe.teacher * COUNT
-        if self.progress_due():
-            progress = Progress(epoch + 1, epochs, 0, self.steps, 0.0, 0.0, (), teaching=True)
-            stop |= not self.on_progress(progress)
-        if stop:
+    def before_teacher_step(self, watch: Watch, epoch: int) -> None:
+        """Raises Stopped."""
+        epochs = self.recipe.teacher * COUNT
+        if watch.wants_stop(lambda: Progress(epoch + 1, epochs, teaching=True)):
             raise Stopped(f"Stopped in epoch {epoch + 1} of {epochs} of the teachers.")
 
-    def progress_due(self) -> bool:
-        due = time.perf_counter() - self.last_progress >= PROGRESS_EVERY
-        if due:
-            self.last_progress = time.perf_counter()
-        return due
-
-    def train_epoch(self, epoch: int, interrupted: Callable[[], bool]) -> bool:
+    def train_epoch(self, epoch: int, watch: Watch) -> bool:
         """The steps of one epoch that are still to do; False if it was stopped before its end."""
         run, recipe, count = self.run, self.recipe, self.batches.count
         done = run.step - epoch * self.steps
@@ -244,7 +204,7 @@ class Trainer:
         with bar:
             stopped = False
             for i, batch in enumerate(self.batches.epoch(epoch, done), done):
-                stopped = self.asked_to_stop(epoch, i, interrupted)
+                stopped = self.asked_to_stop(epoch, i, watch)
                 if stopped:
                     break
                 global_count = min(recipe.batch_size, count - i * recipe.batch_size)
@@ -258,21 +218,21 @@ class Trainer:
         run.seconds = time.perf_counter() - started
         return not stopped
 
-    def asked_to_stop(self, epoch: int, i: int, interrupted: Callable[[], bool]) -> bool:
-        """Before step `i` of an epoch: report progress, and say whether to stop here."""
+    def asked_to_stop(self, epoch: int, i: int, watch: Watch) -> bool:
+        """Whether any process is, before step `i` of an epoch."""
         if self.processes.count > 1 and i % AGREE_EVERY:
             return False
-        stop = interrupted()
-        if self.progress_due():
-            loss, hits = self.run.sums.tolist()
-            seen = max(1, i * self.recipe.batch_size // self.processes.count)
-            known = seen * self.batches.known / self.batches.count
-            progress = Progress(
-                epoch + 1, self.recipe.epochs, i, self.steps, loss / seen, min(1.0, hits / known),
-                tuple(self.run.history),
-            )  # fmt: skip
-            stop |= not self.on_progress(progress)
-        return self.processes.any(stop)
+        return self.processes.any(watch.wants_stop(partial(self.progress, epoch, i)))
+
+    def progress(self, epoch: int, i: int) -> Progress:
+        """How far the run is, before step `i` of an epoch."""
+        loss, hits = self.run.sums.tolist()
+        seen = max(1, i * self.recipe.batch_size // self.processes.count)
+        known = seen * self.batches.known / self.batches.count
+        return Progress(
+            epoch + 1, self.recipe.epochs, i, self.steps, loss / seen, min(1.0, hits / known),
+            tuple(self.run.history),
+        )  # fmt: skip
 
     def epoch_row(self, epoch: int) -> dict[str, float]:
         """The line of history.csv for the epoch that has just ended."""
@@ -447,26 +407,3 @@ def describe_epoch(row: dict[str, float], epochs: int) -> str:
         f" - val_accuracy: {row['val_accuracy']:.4f} - val_loss: {row['val_loss']:.4f}"
         f" - {row['images_per_second']:,.0f} images/s"
     )
-
-
-@contextmanager
-def interruptions(alone: bool) -> Iterator[Callable[[], bool]]:
-    """Ctrl-C sets a flag instead of breaking a step in two; a second Ctrl-C ends the program. So
-    does SIGTERM, which a machine that is about to stop sends, but for torchrun's processes, which
-    it ends with it when one of them has died."""
-    pressed = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield pressed.is_set  # signals reach the main thread only
-        return
-
-    def note(signum: int, frame: Any) -> None:
-        pressed.set()
-        signal.signal(signum, before[signum])
-
-    signals = (signal.SIGINT, signal.SIGTERM) if alone else (signal.SIGINT,)
-    before = {int(signum): signal.signal(signum, note) for signum in signals}
-    try:
-        yield pressed.is_set
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from cifar_torch.checkpoint import Checkpoint, save_checkpoint
-from cifar_torch.data import CIFAR10_CLASSES
+from cifar_torch.data import CIFAR10_CLASSES, Data, load_image_folder
 from cifar_torch.evaluation import measure
 from cifar_torch.images import look, open_image
 from cifar_torch.model import CifarNet
@@ -24,6 +24,7 @@ from tests.browser import (  # noqa: F401
     pytest_sessionfinish,
     pytest_unconfigure,
 )
+from tests.pictures import write_image_folder
 from tests.server import ROOT, running_app
 
 EXAMPLES = ROOT / "cifar_torch" / "webui" / "examples"
@@ -57,6 +58,17 @@ def own_cache(tmp_path_factory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory) -> Path:
+    """Images to train on: four kinds of things, easily told apart."""
+    return write_image_folder(tmp_path_factory.mktemp("things"), 150)
+
+
+@pytest.fixture
+def data(folder) -> Data:
+    return load_image_folder(folder)
 
 
 @pytest.fixture(scope="session")

@@ -15,15 +15,11 @@ from cifar_torch.__main__ import _confusions, main
 from cifar_torch.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from cifar_torch.evaluation import measure
 from cifar_torch.model import CifarNet
+from tests.commands import run_cifar_torch
 from tests.pictures import KINDS, draw_thing, write_image_folder
 from tests.server import ROOT
 
 REPORT = ROOT / "checkpoints" / "report"
-
-
-def run(*arguments: object, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "cifar_torch", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, **options)
 
 
 COMMANDS = [["predict"], ["evaluate"], ["export"], ["import-keras"], ["summary"], ["samples"]]
@@ -31,7 +27,7 @@ COMMANDS = [["predict"], ["evaluate"], ["export"], ["import-keras"], ["summary"]
 
 @pytest.mark.parametrize("command", [[], *COMMANDS])
 def test_help(command):
-    done = run(*command, "--help")
+    done = run_cifar_torch(*command, "--help")
     assert done.returncode == 0 and done.stdout.startswith("usage: python -m cifar_torch")
 
 
@@ -53,29 +49,29 @@ def test_help(command):
     ],
 )
 def test_mistakes_end_with_a_sentence(arguments, message):
-    done = run(*arguments)
+    done = run_cifar_torch(*arguments)
     assert done.returncode == 2 and message in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_summary_is_the_reports_figure_16():
-    lines = run("summary").stdout.splitlines()
+    lines = run_cifar_torch("summary").stdout.splitlines()
     assert lines[2].startswith("conv2d (Conv2D)") and lines[2].endswith("896")
     assert "Total params: 2,915,114 (11.12 MB)" in lines
 
 
 def test_samples_draws_nine_images_of_a_folder(tmp_path):
     folder = write_image_folder(tmp_path / "things", 20)
-    done = run("samples", "--image-folder", folder, "--out", tmp_path / "s.png")
+    done = run_cifar_torch("samples", "--image-folder", folder, "--out", tmp_path / "s.png")
     assert done.returncode == 0, done.stderr
     assert np.asarray(Image.open(tmp_path / "s.png")).std() > 20
 
 
 def test_predict_prints_a_line_and_json(tmp_path):
     draw_thing("disc", 1).save(tmp_path / "thing.png")
-    text = run("predict", tmp_path / "thing.png").stdout
+    text = run_cifar_torch("predict", tmp_path / "thing.png").stdout
     assert text.startswith(f"{tmp_path / 'thing.png'}: ") and text.count("%") == 3
-    row = json.loads(run("predict", "--json", tmp_path / "thing.png").stdout)
+    row = json.loads(run_cifar_torch("predict", "--json", tmp_path / "thing.png").stdout)
     assert len(row["confidences"]) == 10
     assert sum(row["confidences"].values()) == pytest.approx(1, abs=1e-4)
 
@@ -85,17 +81,17 @@ def test_own_classes_are_measured_on_their_own_images_and_the_figures_kept(tmp_p
     config = {**model.settings(), "class_names": list(KINDS)}
     own = tmp_path / "own"
     save_checkpoint(Checkpoint(model, config), own)
-    refused = run("evaluate", own)
+    refused = run_cifar_torch("evaluate", own)
     assert refused.returncode == 2 and "classes of its own" in refused.stderr
     folder = write_image_folder(tmp_path / "things", 3)
-    done = run("evaluate", own, "--image-folder", folder, "--save")
+    done = run_cifar_torch("evaluate", own, "--image-folder", folder, "--save")
     assert done.returncode == 0, done.stderr
     accuracy = load_checkpoint(own).metrics["accuracy"]
     card = (own / "README.md").read_text()
     assert f"On 12 images, all of the folder things: accuracy **{accuracy:.2%}**" in card
     assert "cifar10" not in card
     options = ["--image-folder", folder, "--out", own / "config.json"]
-    refused = run("evaluate", own, *options)
+    refused = run_cifar_torch("evaluate", own, *options)
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
 
 
@@ -130,14 +126,14 @@ def test_a_file_may_have_any_name(tmp_path):
     draw_thing("disc", 1).save(tmp_path / "thing.png")
     os.rename(tmp_path / "thing.png", name)
     strict = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
-    done = run("predict", os.fsdecode(name), env=strict)
+    done = run_cifar_torch("predict", os.fsdecode(name), env=strict)
     assert done.returncode == 0 and "bad\\udcff.png: " in done.stdout
 
 
 def test_a_class_may_have_any_name(tmp_path):
     folder = write_image_folder(tmp_path / "things", 5)
     (folder / KINDS[0]).rename(folder / "a$b_{$c")
-    done = run("samples", "--image-folder", folder, "--out", tmp_path / "nine")
+    done = run_cifar_torch("samples", "--image-folder", folder, "--out", tmp_path / "nine")
     assert done.returncode == 0 and f"Drawn: {tmp_path / 'nine.png'}" in done.stdout
     assert (tmp_path / "nine.png").exists()
     names = sorted({"a$b_{$c", *KINDS[1:]})
@@ -158,16 +154,16 @@ def test_confusions_are_printed_as_a_table():
 
 def test_evaluate_draws_figures_and_refuses_other_classes(tmp_path):
     folder = write_image_folder(tmp_path / "things", 3)
-    done = run("evaluate", REPORT, "--image-folder", folder)
+    done = run_cifar_torch("evaluate", REPORT, "--image-folder", folder)
     assert done.returncode == 2 and "are not the classes asked for" in done.stderr
     names = json.loads((REPORT / "config.json").read_text())["class_names"]
     for name, kind in zip(names, 3 * KINDS, strict=False):
         (tmp_path / "ten" / "test" / name).mkdir(parents=True)
         draw_thing(kind, 0).save(tmp_path / "ten" / "test" / name / "0.png")
-    flat = run("evaluate", REPORT, "--image-folder", tmp_path / "ten" / "test")
+    flat = run_cifar_torch("evaluate", REPORT, "--image-folder", tmp_path / "ten" / "test")
     assert "has no test/: all of its images are measured" in flat.stderr
     options = ["--image-folder", tmp_path / "ten", "--out", tmp_path / "figures", "--json"]
-    done = run("evaluate", REPORT, *options)
+    done = run_cifar_torch("evaluate", REPORT, *options)
     found = json.loads(done.stdout)
     assert found["images"] == 10 and len(found["confusion"]) == 10
     low, high = found["accuracy_ci95"]
@@ -176,18 +172,18 @@ def test_evaluate_draws_figures_and_refuses_other_classes(tmp_path):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for i in range(2):
             draw_thing("ring", i, size=90).save(tmp_path / "photos" / name / f"{i}.png")
-    with_photos = run("evaluate", REPORT, *options, "--photos", tmp_path / "photos")
+    with_photos = run_cifar_torch("evaluate", REPORT, *options, "--photos", tmp_path / "photos")
     photos = json.loads(with_photos.stdout)["photos"]
     assert (photos["known"], photos["none"]) == (2, 2)
     for key in ("accuracy", "answered_right", "none_accepted_at_95", "none_answered_none"):
         assert 0 <= photos[f"{key}_ci95"][0] <= photos[key] <= photos[f"{key}_ci95"][1] <= 1
     (tmp_path / "photos" / "none").rename(tmp_path / "photos" / "dog")
-    only_known = run("evaluate", REPORT, *options[:-1], "--photos", tmp_path / "photos")
+    only_known = run_cifar_torch("evaluate", REPORT, *options[:-1], "--photos", tmp_path / "photos")
     assert "What is taken for what" in only_known.stdout
     assert "of 4 right" in only_known.stdout and "none of the classes" not in only_known.stdout
     for file in (tmp_path / "photos").rglob("*.png"):
         file.write_text("not a picture")
-    broken = run("evaluate", REPORT, *options, "--photos", tmp_path / "photos")
+    broken = run_cifar_torch("evaluate", REPORT, *options, "--photos", tmp_path / "photos")
     assert broken.returncode == 2 and "none of the photographs" in broken.stderr
     for name in ("confusion.png", "reliability.png"):
         assert np.asarray(Image.open(tmp_path / "figures" / name)).std() > 5

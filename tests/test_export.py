@@ -14,9 +14,9 @@ from cifar_torch.errors import UserError
 from cifar_torch.export import export_onnx
 from cifar_torch.images import look, open_image
 from cifar_torch.model import CifarNet
+from tests.commands import run_cifar_torch
 from tests.conftest import EXAMPLES
 from tests.server import ROOT
-from tests.test_cli import run
 
 
 def answers(path, images):
@@ -26,7 +26,7 @@ def answers(path, images):
 
 
 def test_the_file_answers_as_the_classifier_does(tmp_path):
-    done = run("export", ROOT / "checkpoints" / "best", "--out", tmp_path / "best.onnx")
+    done = run_cifar_torch("export", ROOT / "checkpoints" / "best", "--out", tmp_path / "best.onnx")
     assert done.returncode == 0 and "best.onnx (11.7 MB)" in done.stdout, done.stderr
     pictures = [look(open_image(path)) for path in sorted(EXAMPLES.glob("*.png"))]
     classifier = Classifier.load(ROOT / "checkpoints" / "best", precision="fp32")

@@ -14,11 +14,12 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from cifar_torch import training
+from cifar_torch import progress
 from cifar_torch.checkpoint import load_checkpoint
 from cifar_torch.data import load_image_folder
+from cifar_torch.progress import Stopped
 from cifar_torch.recipes import get_recipe
-from cifar_torch.training import Stopped, train
+from cifar_torch.training import train
 from tests.server import ROOT
 
 EPOCHS = 2
@@ -99,7 +100,7 @@ except UserError as error:
 def unfinished(pictures, tmp_path, monkeypatch) -> Path:
     """A folder with the run `out` of one process, stopped in the middle of its first epoch."""
     recipe = get_recipe("report", epochs=2, batch_size=16, dropout=0)
-    monkeypatch.setattr(training, "PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr(progress, "REPORT_EVERY", 0.0)
     options = {"device": "cpu", "precision": "fp32", "on_progress": lambda p: p.step < 3}
     with pytest.raises(Stopped):
         train(load_image_folder(pictures), recipe, tmp_path / "out", **options)

@@ -10,9 +10,10 @@ from cifar_torch.batches import Batches
 from cifar_torch.data import load_image_folder
 from cifar_torch.errors import UserError
 from cifar_torch.outliers import close_ups, make_outliers, shuffled_tiles
+from cifar_torch.progress import Stopped
 from cifar_torch.recipes import get_recipe
 from cifar_torch.teacher import TeacherNet, Teachers, draw_view
-from cifar_torch.training import Stopped, train
+from cifar_torch.training import train
 from tests.pictures import write_image_folder
 
 IMAGES = torch.randint(0, 256, (40, 3, 32, 32), generator=torch.Generator().manual_seed(1)).byte()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 
@@ -22,10 +22,8 @@ from cifar_torch.classifier import Classifiers
 from cifar_torch.data import Data, load_image_folder
 from cifar_torch.errors import ReasonedError, UserError
 from cifar_torch.images import EXTENSIONS
+from cifar_torch.progress import Progress, Stopped
 from cifar_torch.recipes import Recipe
-
-if TYPE_CHECKING:
-    from cifar_torch.training import Progress
 
 PATIENCE = 20.0  # seconds: a step and a save take less than one, reading many pictures more
 THREADS = torch.get_num_threads()  # as many as the machine lends; serving takes one of them
@@ -56,7 +54,7 @@ class Status:
 
     phase: Phase = "idle"
     name: str = ""
-    progress: "Progress | None" = None
+    progress: Progress | None = None
     error: UserError | None = None
     resumed: bool = False
 
@@ -136,7 +134,7 @@ class Runner:
     def _train(
         self, name: str, recipe: Recipe, load: Callable[[], Data], start_from: Checkpoint | None
     ) -> None:
-        from cifar_torch.training import Stopped, train  # here: it draws, and matplotlib is slow
+        from cifar_torch.training import train  # here: it draws, and matplotlib is slow
 
         kernels.prepare()
         _compute_with(THREADS)
@@ -155,7 +153,7 @@ class Runner:
                 shutil.rmtree(self.checkpoints / name, ignore_errors=True)
             self.status = replace(self.status, phase="stopped")
 
-    def _note(self, progress: "Progress") -> bool:
+    def _note(self, progress: Progress) -> bool:
         self.status = replace(self.status, phase="training", progress=progress)
         return not self.stopping
 
@@ -170,7 +168,7 @@ def _compute_with(threads: int) -> None:
     back.join()
 
 
-def _last(trained: Checkpoint | None, progress: "Progress | None") -> "Progress | None":
+def _last(trained: Checkpoint | None, progress: Progress | None) -> Progress | None:
     """The progress of a run that has ended, with its last epoch."""
     if not trained or not progress:
         return progress
@@ -196,8 +194,6 @@ def load_zip(file: Path, stopping: Callable[[], bool] = lambda: False) -> Data:
 def unpack_images(file: Path, folder: Path, stopping: Callable[[], bool] = lambda: False) -> Path:
     """Unpack the images of a zip, and nothing else, into `folder`; returns the folder of the
     classes in it. Raises TrainingError: not a zip, too large, or without a folder a class."""
-    from cifar_torch.training import Stopped
-
     try:
         with zipfile.ZipFile(file) as archive:
             entries = [entry for entry in archive.infolist() if _is_image(entry)]

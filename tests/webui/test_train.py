@@ -20,8 +20,8 @@ from cifar_torch.checkpoint import STATE
 from cifar_torch.classifier import Classifiers
 from cifar_torch.data import load_image_folder
 from cifar_torch.errors import UserError
+from cifar_torch.progress import Progress, Stopped
 from cifar_torch.recipes import RECIPES, get_recipe
-from cifar_torch.training import Progress, Stopped
 from cifar_torch.webui import train
 from cifar_torch.webui.page import explained, get_classifier
 from cifar_torch.webui.runner import (
