@@ -13,7 +13,7 @@ help:
 	@echo "make app            serve the web app on http://127.0.0.1:7860"
 	@echo "make test           run every test; gets a browser for the tests of the page if it can"
 	@echo "make check          look over format, style and types"
-	@echo "make bench          measure against the peers, one ratio a line"
+	@echo "make bench          measure against the peers, in tables of ratios"
 	@echo "make space DIR=...  write the folder that a Hugging Face Space needs"
 	@echo "make clean          remove the virtual environments"
 	@echo 'More for the program: ARGS="..."; another Python: PYTHON=python3.12'

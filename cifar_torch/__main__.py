@@ -6,12 +6,15 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cifar_torch.errors import UserError
 
+if TYPE_CHECKING:  # --help should not wait for torch
+    from cifar_torch.checkpoint import Checkpoint
+    from cifar_torch.data import Split
+
 DEFAULT_CHECKPOINT = Path("checkpoints/best")
-MAX_COLUMNS = 20  # of a printed confusion matrix; its figure has all
 
 
 def parser() -> argparse.ArgumentParser:
@@ -105,129 +108,92 @@ def predict(args: argparse.Namespace) -> int:
 
 
 def evaluate(args: argparse.Namespace) -> int:
-    from cifar_torch import figures
-    from cifar_torch.card import write_card
-    from cifar_torch.checkpoint import METRICS, write_json
+    from cifar_torch import evaluation_text
     from cifar_torch.classifier import Classifier
-    from cifar_torch.data import CIFAR10_CLASSES, load_cifar10, load_photos, load_test_images
+    from cifar_torch.data import load_photos
     from cifar_torch.evaluation import measure, measure_photos
-    from cifar_torch.files import changed_folder, folder_identity
+    from cifar_torch.files import folder_identity
 
     identity = folder_identity(args.checkpoint)
     classifier = Classifier.load(args.checkpoint, precision="fp32")  # the same on every machine
-    whole_folder = None  # measured with what may have been trained on
+    names, temperature = classifier.class_names, classifier.temperature
+    images, measured_on = _test_images(args, classifier.checkpoint)
+    logits = classifier.logits(images.images)
+    metrics = measure(logits, images.labels, names, temperature) | {"measured_on": measured_on}
+    if args.photos:
+        photos, labels = load_photos(args.photos, names, args.strict)
+        metrics["photos"] = measure_photos(
+            classifier.views(photos), labels, logits, temperature, classifier.none_below
+        )
+    if args.save:
+        out = args.checkpoint
+        _keep(metrics, classifier.checkpoint, out, identity)
+    else:
+        out = args.out or Path("runs/evaluation") / args.checkpoint.resolve().name
+        _draw(metrics, out)
+    if args.json:
+        print(json.dumps(metrics))
+    else:
+        print(evaluation_text.describe(metrics))
+        if "photos" in metrics:
+            print(evaluation_text.describe_photos(metrics["photos"]))
+        print(f"Figures: {out / 'confusion.png'}, {out / 'reliability.png'}")
+    return 0
+
+
+def _test_images(args: argparse.Namespace, checkpoint: "Checkpoint") -> "tuple[Split, str | None]":
+    """The images to measure on, and what they are where they are not the checkpoint's own test
+    images."""
+    from cifar_torch.data import CIFAR10_CLASSES, CIFAR10_ORIGIN, load_cifar10, load_test_images
+
     if args.image_folder:
-        split = load_test_images(args.image_folder, classifier.class_names, args.strict)
+        images = load_test_images(args.image_folder, checkpoint.class_names, args.strict)
+        measured_on = f"of the folder {args.image_folder.resolve().name}"
         if not (args.image_folder / "test").is_dir():
-            whole_folder = args.image_folder.resolve().name
+            measured_on = f"all {measured_on}, which it may have been trained on"
             print(
                 f"{args.image_folder} has no test/: all of its images are measured, those that the "
                 "network may have been trained on among them.",
                 file=sys.stderr,
             )
-    elif classifier.class_names == CIFAR10_CLASSES:
-        split = load_cifar10(args.data).test
+    elif checkpoint.class_names == CIFAR10_CLASSES:
+        images, measured_on = load_cifar10(args.data).test, f"of {CIFAR10_ORIGIN}"
     else:
         raise UserError(
             f"{args.checkpoint} has classes of its own; give their images with --image-folder."
         )
-    logits = classifier.logits(split.images)
-    temperature = classifier.temperature
-    metrics = measure(logits, split.labels, classifier.class_names, temperature)
-    if args.photos:
-        photos, labels = load_photos(args.photos, classifier.class_names, args.strict)
-        metrics["photos"] = measure_photos(
-            classifier.views(photos), labels, logits, temperature, classifier.none_below
-        )
-
-    def draw(folder: Path) -> None:
-        matrix = figures.confusion_matrix(metrics["confusion"], classifier.class_names)
-        figures.save_figure(matrix, folder / "confusion.png")
-        panels = figures.before_and_after(metrics)
-        figures.save_figure(figures.reliability(panels), folder / "reliability.png")
-
-    if args.save:
-        out = args.checkpoint
-        with changed_folder(out) as new:
-            if folder_identity(out) != identity:
-                raise UserError(f"{out} was changed while it was measured; evaluate it again.")
-            classifier.checkpoint.metrics |= metrics | {"whole_folder": whole_folder}
-            write_json(new / METRICS, classifier.checkpoint.metrics)
-            draw(new)
-            write_card(classifier.checkpoint, new)
-    else:
-        out = args.out or Path("runs/evaluation") / args.checkpoint.resolve().name
-        draw(out)
-    if args.json:
-        print(json.dumps(metrics))
-    else:
-        print(describe(metrics))
-        if "photos" in metrics:
-            print(describe_photos(metrics["photos"]))
-        print(f"Figures: {out / 'confusion.png'}, {out / 'reliability.png'}")
-    return 0
+    own = checkpoint.config.get("data", {}).get("test_fingerprint") == images.fingerprint()
+    return images, None if own else measured_on
 
 
-def describe(metrics: dict[str, Any]) -> str:
-    """The figures of an evaluation as lines of text."""
-    low, high = metrics["accuracy_ci95"]
-    width = max(map(len, metrics["by_class"]))
-    return "\n".join(
-        [
-            f"Accuracy: {metrics['accuracy']:.2%} (95% interval {low:.2%} to {high:.2%}, "
-            f"{metrics['images']:,} images)",
-            *_one_view(metrics),
-            f"Loss: {metrics['loss']:.4f}",
-            f"Calibration error (ECE, 15 bins): {metrics['ece']:.2%}",
-            *(f"  {name:<{width}}  {share:.1%}" for name, share in metrics["by_class"].items()),
-            *_confusions(metrics["confusion"], list(metrics["by_class"])),
-        ]
-    )
+def _keep(
+    metrics: dict[str, Any], checkpoint: "Checkpoint", folder: Path, identity: object
+) -> None:
+    """Write an evaluation into the checkpoint's folder. What is known of photographs stays where
+    the test images are those of before. Raises UserError: it is another folder than `identity`."""
+    from cifar_torch.card import write_card
+    from cifar_torch.checkpoint import METRICS, write_json
+    from cifar_torch.files import changed_folder, folder_identity
+
+    known = checkpoint.metrics
+    if known.get("measured_on") != metrics["measured_on"]:
+        known.pop("photos", None)
+    known |= metrics
+    with changed_folder(folder) as new:
+        if folder_identity(folder) != identity:
+            raise UserError(f"{folder} was changed while it was measured; evaluate it again.")
+        write_json(new / METRICS, known)
+        _draw(known, new)
+        write_card(checkpoint, new)
 
 
-def _confusions(counts: list[list[int]], names: list[str]) -> list[str]:
-    """The confusion matrix as lines of text; of more classes than a terminal can show, none."""
-    if len(names) > MAX_COLUMNS:
-        return []
-    from cifar_torch.evaluation import confusion_shares
+def _draw(metrics: dict[str, Any], folder: Path) -> None:
+    from cifar_torch import figures
 
-    numbers = range(len(names))
-    width = max(map(len, names))
-    rows = (
-        f"  {i:>2} {names[i]:<{width}} " + "".join(f"{100 * s:4.0f}" if s else "   ." for s in row)
-        for i, row in enumerate(confusion_shares(counts))
-    )
-    title = "What is taken for what: a true class a row, an answer a column, in per cent of the row"
-    return [title, " " * (width + 6) + "".join(f"{i:4}" for i in numbers), *rows]
-
-
-def _one_view(metrics: dict[str, Any]) -> list[str]:
-    if "accuracy_one_view" not in metrics:
-        return []
-    return [f"  without mirror images: {metrics['accuracy_one_view']:.2%}"]
-
-
-def describe_photos(photos: dict[str, Any]) -> str:
-    """The figures about photographs as lines of text."""
-    lines = []
-    if photos["known"]:
-        lines.append(
-            f"Photographs of known things: {photos['accuracy']:.1%} of {photos['known']} right; "
-            f"{photos['answered_right']:.1%} right and not answered «none»"
-        )
-    if photos["none"]:
-        against_photos = (
-            f", against the photographs of known things {photos['none_auroc_photos']:.3f}"
-            if photos["known"]
-            else ""
-        )
-        lines.append(
-            f"Photographs of none of the classes ({photos['none']}): "
-            f"{photos['none_answered_none']:.1%} answered «none»; AUROC against the test images "
-            f"{photos['none_auroc']:.3f}{against_photos}; {photos['none_accepted_at_95']:.1%} "
-            "accepted when 95% of the test images are"
-        )
-    return "\n".join(lines)
+    matrix = figures.confusion_matrix(metrics["confusion"], list(metrics["by_class"]))
+    figures.save_figure(matrix, folder / "confusion.png")
+    panels = figures.before_and_after(metrics)
+    figures.save_figure(figures.reliability(panels), folder / "reliability.png")
 
 
 def export(args: argparse.Namespace) -> int:

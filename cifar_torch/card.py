@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_torch.checkpoint import CARD, FIGURES, Checkpoint
-from cifar_torch.data import CIFAR10_CLASSES, CIFAR10_ORIGIN
+from cifar_torch.data import CIFAR10_CLASSES
 from cifar_torch.evaluation import confusion_shares, wilson_interval
 from cifar_torch.recipes import RECIPES, Recipe
 
@@ -55,6 +55,11 @@ def _origin(config: dict[str, Any]) -> str:
     return config.get("data", {}).get("origin", "unknown")
 
 
+def _measured_on(config: dict[str, Any], metrics: dict[str, Any]) -> str:
+    other = metrics.get("measured_on")
+    return f"images {other}" if other else _origin(config)
+
+
 def _training(config: dict[str, Any], metrics: dict[str, Any]) -> str:
     data, recipe = config["data"], asdict(Recipe()) | config["recipe"]
     began = config.get("started_from")
@@ -86,7 +91,7 @@ def _command(config: dict[str, Any], recipe: dict[str, Any]) -> str:
             words.append(f"--{flag} {value}")
     if config.get("started_from"):
         words.append("--start-from FOLDER")
-    if config["data"].get("from_folder", config["data"]["origin"] != CIFAR10_ORIGIN):
+    if config["data"].get("from_folder"):
         words.append("--image-folder DIR")
     return " ".join(words)
 
@@ -115,13 +120,14 @@ def _front_matter(config: dict[str, Any], metrics: dict[str, Any]) -> str:
         f"tags: [{cifar10}image-classification, pytorch_model_hub_mixin]",
     ]
     if "accuracy" in metrics:
+        images = json.dumps(_measured_on(config, metrics))
         lines += [
             "metrics: [accuracy]",
             "model-index:",
             f"- name: {_name(config)}",
             "  results:",
             "  - task: {type: image-classification}",
-            f"    dataset: {{name: {json.dumps(_origin(config))}, type: image-folder}}",
+            f"    dataset: {{name: {images}, type: image-folder}}",
             f"    metrics: [{{type: accuracy, value: {metrics['accuracy']}}}]",
         ]
     return "\n".join([*lines, "---"])
@@ -146,8 +152,8 @@ def _results(metrics: dict[str, Any]) -> str:
         if "uncalibrated" in metrics
         else ""
     )
-    folder = metrics.get("whole_folder")
-    images = f"images, all of the folder {folder}" if folder else "test images"
+    other = metrics.get("measured_on")
+    images = f"images ({other})" if other else "test images"
     return (
         f"## Results\n\nOn {metrics['images']:,} {images}: accuracy "
         f"**{metrics['accuracy']:.2%}** (95% interval {low:.2%} to {high:.2%}), cross-entropy "

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 import cifar_torch
 from cifar_torch.errors import UserError
-from cifar_torch.files import folder_identity, recover_folder, replaced_folder
+from cifar_torch.files import entries, folder_identity, places, recover_folder, replaced_folder
 from cifar_torch.model import LAST, SETTINGS, CifarNet
 
 WEIGHTS, CONFIG, METRICS, HISTORY, CARD = (
@@ -108,19 +108,21 @@ def _read(folder: Path) -> Checkpoint:
         raise UserError(f"there is no checkpoint folder {folder}; train.py makes one.")
     config = _read_json(folder / CONFIG)
     try:
-        model = CifarNet(**{name: config[name] for name in SETTINGS if name in config})
+        with torch.device("meta"):  # no memory and no random numbers for weights that are read
+            model = CifarNet(**{name: config[name] for name in SETTINGS if name in config})
         config.setdefault("class_names", [f"class {i}" for i in range(model.num_classes)])
         _check(config, model)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{folder / CONFIG} does not describe a CifarNet: {error}.") from error
     try:
-        weights = load_file(folder / WEIGHTS)
+        # Copied: what load_file gives is the file itself, which somebody may write over.
+        weights = {name: w.clone() for name, w in load_file(folder / WEIGHTS).items()}
     except FileNotFoundError as error:
         raise UserError(f"{folder} has no {WEIGHTS}; it is not a whole checkpoint.") from error
     except (SafetensorError, OSError) as error:
         raise UserError(f"{folder / WEIGHTS} is damaged: {error}.") from error
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(weights, assign=True)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise UserError(f"{folder / WEIGHTS} holds another network: {reason}") from error
@@ -243,5 +245,9 @@ def versions() -> dict[str, str]:
 
 def list_checkpoints(folder: str | Path = "checkpoints") -> list[Path]:
     """The checkpoint folders in `folder`: best first, the rest by name."""
-    found = sorted(p.parent for p in Path(folder).glob(f"[!.]*/{WEIGHTS}"))
-    return sorted(found, key=lambda p: p.name != "best")
+    found = [
+        path
+        for path in entries(Path(folder))
+        if any((place / WEIGHTS).exists() for place in places(path))
+    ]
+    return sorted(found, key=lambda path: (path.name != "best", path.name))

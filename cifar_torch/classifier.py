@@ -129,7 +129,7 @@ class Classifiers:
             raise UserError(f"there is no checkpoint in {self.folder} any more.")
         name = name or names[0]
         folder = self._folder(name)
-        if folder not in self._loaded and name not in names:
+        if name not in names:
             raise UserError(f"there is no checkpoint {name!r}; there are: {', '.join(names)}.")
         version = folder_identity(folder)
         with self._lock:

@@ -7,7 +7,7 @@ import sys
 import urllib.error
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +63,6 @@ class Data:
     test: Split
     class_names: tuple[str, ...]
     origin: str
-    skipped: tuple[str, ...] = field(default=())
     from_folder: bool = False  # or a zip of one: not CIFAR-10 as torchvision loads it
 
     def hold_out(self, share: float) -> tuple[Split, Split]:
@@ -145,11 +144,12 @@ def load_cifar10(root: str | Path = "data", download: bool = True) -> Data:
 # ------------------------------------------------------------------------------ image folders
 
 
-def load_image_folder(folder: str | Path, strict: bool = False, cache: Path | None = None) -> Data:
+def load_image_folder(folder: str | Path, strict: bool = False, cached: bool = True) -> Data:
     """A folder of class-named subfolders of images, with train/ and test/ or without.
 
     Without them a fixed tenth of each class is held out for the test. Unreadable images are
-    skipped and counted, or an error with `strict`. Raises UserError.
+    skipped and counted, or an error with `strict`. What is decoded is kept for the next time,
+    unless it is not to be `cached`. Raises UserError.
     """
     folder = Path(folder)
     there = [name for name in ("train", "test") if (folder / name).is_dir()]
@@ -157,11 +157,10 @@ def load_image_folder(folder: str | Path, strict: bool = False, cache: Path | No
         missing = "test" if there == ["train"] else "train"
         raise UserError(f"{folder} has no {missing}/; give it one, or name the other one directly.")
     if len(there) == 2:  # one alone, without folders in it, is a class, of vehicles for one
-        train, names, skipped = _load_split(folder / "train", strict, cache)
-        test, _, more = _load_split(folder / "test", strict, cache, names)
-        skipped += more
+        train, names = _load_split(folder / "train", strict, cached)
+        test, _ = _load_split(folder / "test", strict, cached, names)
     else:
-        everything, names, skipped = _load_split(folder, strict, cache)
+        everything, names = _load_split(folder, strict, cached)
         if {name.lower() for name in names} <= SPLIT_NAMES:
             raise UserError(
                 f"the folders of {folder} are called {', '.join(names)}; for their classes to be "
@@ -174,7 +173,7 @@ def load_image_folder(folder: str | Path, strict: bool = False, cache: Path | No
                 f"{folder} has one image of each class: none is left to test on; add images."
             )
     origin = f"images of the folder {folder.resolve().name}"
-    return Data(train, test, names, origin, skipped, from_folder=True)
+    return Data(train, test, names, origin, from_folder=True)
 
 
 def load_test_images(
@@ -187,8 +186,8 @@ def load_test_images(
     training holds out; labelled as in `class_names`. Raises UserError."""
     folder = Path(folder)
     if (folder / "test").is_dir():
-        return _load_split(folder / "test", strict, None, class_names)[0]
-    split = _load_split(folder, strict, None, class_names)[0]
+        return _load_split(folder / "test", strict, class_names=class_names)[0]
+    split = _load_split(folder, strict, class_names=class_names)[0]
     return split[_held_out(split)] if held_out else split
 
 
@@ -200,6 +199,8 @@ def load_photos(
 
     Not every class needs a folder. Raises UserError.
     """
+    if "none" in class_names:
+        raise UserError("one of the classes is called none, as photographs of none of them are.")
     folder = Path(folder)
     found = {e.name for e in os.scandir(folder) if e.is_dir()} if folder.is_dir() else set()
     names = tuple(name for name in (*class_names, "none") if name in found)
@@ -230,15 +231,18 @@ def _held_out(split: Split) -> Tensor:
 
 
 def _load_split(
-    folder: Path, strict: bool, cache: Path | None, class_names: tuple[str, ...] | None = None
-) -> tuple[Split, tuple[str, ...], tuple[str, ...]]:
+    folder: Path,
+    strict: bool,
+    cached: bool = True,
+    class_names: tuple[str, ...] | None = None,
+) -> tuple[Split, tuple[str, ...]]:
     files, names = _list_images(folder, class_names)
-    cached = _cache_file(folder, cache)
-    fingerprint = _fingerprint(folder, files, names)
-    found = _read_cache(cached, fingerprint)
+    cache, fingerprint = _cache_file(folder), _fingerprint(folder, files, names)
+    found = _read_cache(cache, fingerprint) if cached else None
     if found is None:
         split, skipped = _decode(folder, files, strict)
-        _write_cache(cached, fingerprint, split, skipped)
+        if cached:
+            _write_cache(cache, fingerprint, split, skipped)
     else:
         split, skipped = found
         if skipped and strict:
@@ -249,7 +253,7 @@ def _load_split(
     for name, count in zip(names, counts.tolist(), strict=True):
         if count == 0:
             raise UserError(f"none of the images of class {name!r} in {folder} can be read.")
-    return split, names, skipped
+    return split, names
 
 
 def _list_images(
@@ -326,9 +330,9 @@ def _decode(
     return split, tuple(broken[i] for i in sorted(broken))
 
 
-def _cache_file(folder: Path, cache: Path | None) -> Path:
+def _cache_file(folder: Path) -> Path:
     key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-    return (cache or cache_folder()) / f"{folder.name}-{key}.safetensors"
+    return cache_folder() / f"{folder.name}-{key}.safetensors"
 
 
 def _fingerprint(folder: Path, files: list[tuple[str, int]], names: tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import time
 import uuid
@@ -13,6 +14,8 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from cifar_torch.errors import ReasonedError, UserError
+
+OLD = re.compile(r"\.(.+)\.old")
 
 
 @contextmanager
@@ -97,6 +100,18 @@ def changed_folder(folder: Path) -> Iterator[Path]:
     with locked_folder(folder), replaced_folder(folder) as new:
         shutil.copytree(folder, new, dirs_exist_ok=True)
         yield new
+
+
+def entries(folder: Path) -> set[Path]:
+    """What stands in `folder`, or will again in a moment: what a writer is just replacing."""
+    names = {path.name for path in folder.glob("*")}
+    names |= {match[1] for match in map(OLD.fullmatch, names) if match}
+    return {folder / name for name in names if not name.startswith(".")}
+
+
+def places(folder: Path) -> tuple[Path, Path, Path]:
+    """Where to look for a folder, in this order: between a writer's two renames it is aside."""
+    return folder, _beside(folder, "old"), folder
 
 
 def folder_identity(folder: Path) -> tuple[int, int] | None:

@@ -28,7 +28,7 @@ class ReLUDropout(nn.Dropout):
         if x.shape[0] == 0:
             return x  # of several processes, one may have no image of the last batch
         if self.training and self.p and kernels.available(x):
-            drop = min(round(self.p * 65536), 65535)
+            drop = min(max(1, round(self.p * 65536)), 65535)
             return kernels.ReLUDropout.apply(kernels.dense(x), self.bits, drop)
         in_place = self.training or not torch.is_grad_enabled()
         return F.dropout(F.relu(x, inplace=in_place), self.p, self.training)
@@ -149,7 +149,8 @@ def _conv(channels_in: int, channels_out: int) -> nn.Conv2d:
 
 
 def _channels(values: Sequence[float]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1)
+    # On the CPU even where the weights are to be made without memory, as to be loaded.
+    return torch.tensor(values, dtype=torch.float32, device="cpu").view(1, 3, 1, 1)
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cache
 
+import torch
 from torch import nn
 
 from cifar_torch.images import IMAGE_SIZE
@@ -34,22 +35,17 @@ class LayerRow:
 
 
 @cache
-def layer_rows(num_classes: int) -> list[LayerRow]:
+def layer_rows(num_classes: int) -> tuple[LayerRow, ...]:
     """The layers from the picture to the answer."""
-    from torchinfo import summary  # here: only tables need it
-
-    size, layers = (1, 3, IMAGE_SIZE, IMAGE_SIZE), CifarNet(num_classes).layers
-    info = summary(layers, input_size=size, device="cpu", mode="eval", verbose=0)
-    return [
-        LayerRow(
-            layer.var_name,
-            keras_kind(layer.module),
-            tuple(layer.output_size[2:] + layer.output_size[1:2]),
-            max(0, layer.num_params),
-        )
-        for layer in info.summary_list
-        if layer.is_leaf_layer
-    ]
+    rows = []
+    with torch.device("meta"):  # shapes alone: no memory, no work and no random numbers
+        output = torch.empty(1, 3, IMAGE_SIZE, IMAGE_SIZE)
+        for name, layer in CifarNet(num_classes).layers.named_children():
+            output = layer(output)
+            _, channels, *size = output.shape
+            parameters = sum(p.numel() for p in layer.parameters())
+            rows.append(LayerRow(name, keras_kind(layer), (*size, channels), parameters))
+    return tuple(rows)
 
 
 def summary_table(model: CifarNet) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -85,6 +86,47 @@ def _normalisation(channels: int) -> nn.BatchNorm2d:
     return layer
 
 
+class _Optimizer:
+    """airbench's: SGD on a loss that is summed, whose rate rises fast and falls slowly, and every
+    five steps a step back to the moving average of the weights. The constants are airbench's."""
+
+    def __init__(self, network: nn.Module, batch: int, steps: int):
+        """For `steps` steps of `batch` images."""
+        self.steps = steps
+        momentum, scale = 0.85, 1024 * (1 + 1 / (1 - 0.85))
+        rate, decay = 11.5 / scale, 0.0153 * batch / scale
+        trained = [p for p in network.parameters() if p.requires_grad]
+        self.rates = [rate * 64 if p.ndim == 1 else rate for p in trained]
+        self.sgd = torch.optim.SGD(
+            [
+                {"params": [p], "lr": lr, "weight_decay": decay / lr}
+                for p, lr in zip(trained, self.rates, strict=True)
+            ],
+            momentum=momentum,
+            nesterov=True,
+        )
+        self.values = [v for v in network.state_dict().values() if v.is_floating_point()]
+        self.average = [v.clone() for v in self.values]
+        momenta = [torch.zeros_like(p) for p in trained]
+        for parameter, buffer in zip(trained, momenta, strict=True):
+            self.sgd.state[parameter]["momentum_buffer"] = buffer
+        self.tensors = [*self.values, *self.average, *momenta]  # all that a resumed run needs
+
+    def step(self, loss: Tensor, done: int) -> None:
+        """The step after `done` others."""
+        share = done / self.steps
+        rising = share < 0.23
+        part = 0.2 + 0.8 * share / 0.23 if rising else 1 - 0.93 * (share - 0.23) / 0.77
+        for group, lr in zip(self.sgd.param_groups, self.rates, strict=True):
+            group["lr"] = lr * part
+        self.sgd.zero_grad()
+        loss.backward()
+        self.sgd.step()
+        if done % 5 == 4:
+            torch._foreach_lerp_(self.average, self.values, 1 - 0.95**5 * share**3)
+            torch._foreach_copy_(self.values, self.average)
+
+
 @dataclass
 class Teachers:
     """COUNT networks that are trained on `images`, `epochs` each. Their answers are kept in files
@@ -138,8 +180,7 @@ class Teachers:
         return cache_folder() / f"teacher-{name}-{key}.safetensors"
 
     def _train(self, number: int) -> TeacherNet:
-        """airbench's recipe: SGD with a fast rise and a slow fall of the rate, label smoothing, and
-        now and then a step back to the moving average of the weights. Kept epoch by epoch."""
+        """One of them, trained; kept epoch by epoch."""
         path = self._file(f"weights-{number}")
         images, device = self.images, self.images.labels.device
         with torch.random.fork_rng(devices=[]):
@@ -147,27 +188,10 @@ class Teachers:
             network = TeacherNet(self.num_classes).to(device)
         network.to(memory_format=torch.channels_last)
         network.whiten(self.normalise(images.images[:: max(1, len(images) // 5000)]))
-        momentum, scale = 0.85, 1024 * (1 + 1 / (1 - 0.85))
         batch = min(BATCH, max(16, len(images) // MIN_STEPS), len(images))
-        rate, decay = 11.5 / scale, 0.0153 * batch / scale  # of a loss that is summed
-        trained = [p for p in network.parameters() if p.requires_grad]
-        rates = [rate * 64 if p.ndim == 1 else rate for p in trained]
-        optimizer = torch.optim.SGD(
-            [
-                {"params": [p], "lr": lr, "weight_decay": decay / lr}
-                for p, lr in zip(trained, rates, strict=True)
-            ],
-            momentum=momentum,
-            nesterov=True,
-        )
-        values = [v for v in network.state_dict().values() if v.is_floating_point()]
-        average = [v.clone() for v in values]
         steps = len(images) // batch  # of an epoch; the rest of the images waits for another
-        momenta = [torch.zeros_like(p) for p in trained]
-        for parameter, buffer in zip(trained, momenta, strict=True):
-            optimizer.state[parameter]["momentum_buffer"] = buffer
-        state = [*values, *average, *momenta]
-        first = _resume(path, state)
+        optimizer = _Optimizer(network, batch, steps * self.epochs)
+        first = _resume(path, optimizer.tensors)
         for epoch in tqdm(
             range(first, self.epochs),
             f"Teacher {number + 1}/{COUNT}",
@@ -188,21 +212,13 @@ class Teachers:
             network.train()
             for i, chosen in enumerate(order[: steps * batch].split(batch)):
                 self.before_step(number * self.epochs + epoch)
-                done = epoch * steps + i
-                share = done / (steps * self.epochs)
-                for group, lr in zip(optimizer.param_groups, rates, strict=True):
-                    group["lr"] = lr * _rate(share)
                 logits = self._logits(network, OWN(images.images[chosen], draws[chosen]))
                 loss = F.cross_entropy(
                     logits, images.labels[chosen], label_smoothing=0.2, reduction="sum"
                 )
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                if done % 5 == 4:
-                    torch._foreach_lerp_(average, values, 1 - 0.95**5 * share**3)
-                    torch._foreach_copy_(values, average)
-            keep(path, {str(i): t for i, t in enumerate(state)}, {"epoch": str(epoch + 1)})
+                optimizer.step(loss, epoch * steps + i)
+            state = {str(i): t for i, t in enumerate(optimizer.tensors)}
+            keep(path, state, {"epoch": str(epoch + 1)})
         return network
 
     def _logits(self, network: TeacherNet, images: Tensor) -> Tensor:
@@ -225,14 +241,10 @@ class Teachers:
         return torch.cat(answers).cpu()
 
 
+@lru_cache(maxsize=VIEWS)  # which every epoch asks for again
 def draw_view(view: int, count: int, augmentation: Augmentation) -> Tensor:
     """What is drawn for one of the VIEWS of `count` images, (count, 9)."""
     return augmentation.draw(count, torch.Generator().manual_seed(SEED - 1 - view))
-
-
-def _rate(share: float) -> float:
-    """The part of the peak rate after that share of the training."""
-    return 0.2 + 0.8 * share / 0.23 if share < 0.23 else 1 - 0.93 * (share - 0.23) / 0.77
 
 
 def _kept_answers(path: Path) -> list[Tensor]:

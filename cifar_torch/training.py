@@ -127,8 +127,7 @@ class Trainer:
         self.validation = validation.to(self.device)
         self.steps = self.batches.steps
         self.started_from = start_from.title if start_from else None
-        torch.manual_seed(seed)
-        self.run = Run(make_model(data, recipe, start_from).to(self.device), recipe)
+        self.run = Run(make_model(data, recipe, seed, start_from).to(self.device), recipe)
 
     def say(self, text: str) -> None:
         if self.processes.first:
@@ -325,7 +324,7 @@ class Trainer:
                     "give all machines the same images and flags, beside --resume too."
                 )
 
-    def resume(self, required: bool = True) -> None:
+    def resume(self, required: bool) -> None:
         """Go on from the state in `out`, or from the start where none is there nor `required`.
 
         Raises UserError: there is no state, or one of another run.
@@ -366,6 +365,7 @@ class Trainer:
                 "train_images": self.batches.known,
                 "held_out_images": len(data.train) - self.batches.known,
                 "test_images": len(data.test),
+                "test_fingerprint": data.test.fingerprint(),
             },
             "versions": versions(),
         }
@@ -386,12 +386,15 @@ class Trainer:
         return Checkpoint(model, config, metrics, run.history, self.out)
 
 
-def make_model(data: Data, recipe: Recipe, start_from: Checkpoint | None) -> CifarNet:
+def make_model(
+    data: Data, recipe: Recipe, seed: int, start_from: Checkpoint | None = None
+) -> CifarNet:
     """The network before its first step."""
     if start_from:
         mean, std = start_from.model.mean, start_from.model.std
     else:
         mean, std = data.normalisation() if recipe.standardise else ([0.0] * 3, [1.0] * 3)
+    torch.manual_seed(seed)
     model = CifarNet(len(data.class_names), recipe.dropout, mean, std)
     model.reset_parameters(recipe.init)
     if start_from:

@@ -20,6 +20,7 @@ from cifar_torch.classifier import Classifier, Classifiers
 from cifar_torch.errors import UserError
 from cifar_torch.images import look
 from cifar_torch.model import CifarNet
+from cifar_torch.summary import layer_rows
 from tests.server import ROOT
 
 NAMES = ["cat", "dog", "frog"]
@@ -245,6 +246,41 @@ def test_best_comes_first_and_new_folders_appear(tmp_path):
     assert classifiers.get("mine").checkpoint.config["value"] == 0.75
     with pytest.raises(UserError, match="there is no checkpoint 'other'"):
         classifiers.get("other")
+
+
+def test_a_checkpoint_that_is_just_being_replaced_is_not_missing(tmp_path, monkeypatch):
+    for name in ("best", "mine"):
+        save_checkpoint(make_checkpoint(), tmp_path / name)
+    classifiers, rename, seen = Classifiers(tmp_path), os.rename, []
+
+    def look_then_rename(source, target):
+        seen.append(classifiers.names())
+        rename(source, target)
+        seen.append(classifiers.names())
+
+    monkeypatch.setattr(os, "rename", look_then_rename)
+    save_checkpoint(make_checkpoint(0.5), tmp_path / "best")
+    assert seen == 4 * [["best", "mine"]]
+    (tmp_path / "best").rename(tmp_path / ".best.old")
+    (tmp_path / "mine").rename(tmp_path / "mine too")
+    assert classifiers.names() == ["best", "mine too"]
+
+
+def test_loading_draws_no_random_numbers(tmp_path):
+    save_checkpoint(make_checkpoint(), tmp_path / "c")
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    load_checkpoint(tmp_path / "c")
+    layer_rows(7)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_loaded_network_is_not_the_file_itself(tmp_path):
+    save_checkpoint(make_checkpoint(), tmp_path / "c")
+    model, weights = load_checkpoint(tmp_path / "c").model, tmp_path / "c" / "model.safetensors"
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    weights.write_bytes(bytes(weights.stat().st_size))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_answers_are_sorted_probabilities(tmp_path):

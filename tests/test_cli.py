@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -11,9 +12,11 @@ import torch
 from PIL import Image
 
 from cifar_torch import evaluation, figures
-from cifar_torch.__main__ import _confusions, main
+from cifar_torch.__main__ import main
 from cifar_torch.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from cifar_torch.data import load_test_images
 from cifar_torch.evaluation import measure
+from cifar_torch.evaluation_text import confusion_lines
 from cifar_torch.model import CifarNet
 from tests.commands import run_cifar_torch
 from tests.pictures import KINDS, draw_thing, write_image_folder
@@ -88,11 +91,35 @@ def test_own_classes_are_measured_on_their_own_images_and_the_figures_kept(tmp_p
     assert done.returncode == 0, done.stderr
     accuracy = load_checkpoint(own).metrics["accuracy"]
     card = (own / "README.md").read_text()
-    assert f"On 12 images, all of the folder things: accuracy **{accuracy:.2%}**" in card
+    measured_on = "all of the folder things, which it may have been trained on"
+    assert f"On 12 images ({measured_on}): accuracy **{accuracy:.2%}**" in card
     assert "cifar10" not in card
+    assert f'{{name: "images {measured_on}"' in card
     options = ["--image-folder", folder, "--out", own / "config.json"]
     refused = run_cifar_torch("evaluate", own, *options)
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
+
+
+def test_a_card_tells_other_images_than_the_checkpoints_own(tmp_path):
+    names = json.loads((REPORT / "config.json").read_text())["class_names"]
+    for name, kind in zip(names, 3 * KINDS, strict=False):
+        (tmp_path / "ten" / "test" / name).mkdir(parents=True)
+        draw_thing(kind, 0).save(tmp_path / "ten" / "test" / name / "0.png")
+    own, ten = shutil.copytree(REPORT, tmp_path / "own"), tmp_path / "ten"
+    before = json.loads((own / "metrics.json").read_text())
+    assert before["measured_on"] is None and "photos" in before
+    assert run_cifar_torch("evaluate", own, "--image-folder", ten, "--save").returncode == 0
+    found, card = json.loads((own / "metrics.json").read_text()), (own / "README.md").read_text()
+    assert found["measured_on"] == "of the folder ten" and found["images"] == 10
+    assert "photos" not in found  # those were told from other test images
+    assert "On 10 images (of the folder ten): accuracy" in card
+    assert '{name: "images of the folder ten", type' in card
+    config = json.loads((own / "config.json").read_text())
+    images = load_test_images(ten, tuple(names))
+    config["data"]["test_fingerprint"] = images.fingerprint()
+    (own / "config.json").write_text(json.dumps(config))
+    assert run_cifar_torch("evaluate", own, "--image-folder", ten, "--save").returncode == 0
+    assert "On 10 test images: accuracy" in (own / "README.md").read_text()
 
 
 def test_figures_of_a_network_that_was_replaced_meanwhile_are_not_kept(
@@ -142,14 +169,14 @@ def test_a_class_may_have_any_name(tmp_path):
 
 
 def test_confusions_are_printed_as_a_table():
-    assert _confusions([[3, 1], [0, 200]], ["cat", "sea horse"])[1:] == [
+    assert confusion_lines([[3, 1], [0, 200]], ["cat", "sea horse"])[1:] == [
         "                  0   1",
         "   0 cat         75  25",
         "   1 sea horse    . 100",
     ]
-    few = _confusions([[0, 0], [1, 999]], ["a", "b"])
+    few = confusion_lines([[0, 0], [1, 999]], ["a", "b"])
     assert few[2:] == ["   0 a    .   .", "   1 b    0 100"]
-    assert _confusions([[1] * 21] * 21, [str(i) for i in range(21)]) == []
+    assert confusion_lines([[1] * 21] * 21, [str(i) for i in range(21)]) == []
 
 
 def test_evaluate_draws_figures_and_refuses_other_classes(tmp_path):

@@ -3,10 +3,14 @@
 import pytest
 import torch
 
+from cifar_torch import progress
+from cifar_torch import step as step_module
 from cifar_torch.data import load_image_folder
 from cifar_torch.model import CifarNet
 from cifar_torch.processes import Processes
+from cifar_torch.progress import Progress, Stopped
 from cifar_torch.recipes import get_recipe
+from cifar_torch.run import Run
 from cifar_torch.step import FlatNet, make_optimizer, make_step
 from cifar_torch.training import train
 from tests.pictures import write_image_folder
@@ -42,3 +46,45 @@ def test_every_replay_drops_something_else_and_a_seed_always_the_same():
 
     assert len(set(losses(1))) == 10  # the weights stay: the rate is 0
     assert losses(1) == losses(1) != losses(2)
+
+
+def test_replays_do_what_single_steps_do_and_wait_for_nothing(monkeypatch):
+    """With a rate that changes, probabilities to learn, max-norm, and smaller batches between."""
+    recipe = get_recipe("report", batch_size=8, max_norm=0.5, dropout=0.0, weight_decay=1e-3)
+    device, generator = torch.device("cuda"), torch.Generator().manual_seed(0)
+    images = torch.randint(256, (8, 3, 32, 32), generator=generator).byte().to(device)
+    targets = torch.rand(8, 10, generator=generator).softmax(dim=1).to(device)
+    labels = torch.arange(8, device=device)
+
+    def weights_after(steps: int) -> torch.Tensor:
+        torch.manual_seed(0)
+        run = Run(CifarNet(dropout=0.0).to(device), recipe)
+        step = make_step(run.weights, run.optimizer, recipe, torch.float32, Processes(device))
+        for i in range(steps):
+            if i == 6:  # by now the graph is there
+                torch.cuda.set_sync_debug_mode("error")
+            count = 4 if i % 6 == 5 else 8
+            few = (images[:count], targets[:count], labels[:count])
+            step(*few, count, 0.01 / (i + 1), (0, i))
+        torch.cuda.set_sync_debug_mode("default")
+        return run.weights.vectors[0]
+
+    replayed = weights_after(14)
+    monkeypatch.setattr(step_module, "_captured", lambda update, batch_size: update)
+    torch.testing.assert_close(replayed, weights_after(14), rtol=1e-3, atol=1e-5)
+
+
+def test_a_run_with_teachers_and_outliers_is_resumed_on_a_gpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(progress, "REPORT_EVERY", 0)
+    data = load_image_folder(write_image_folder(tmp_path / "things", 60))
+    recipe = get_recipe("best", epochs=2, teacher=1, batch_size=32, hold_out=0.2)
+
+    def stop(now: Progress) -> bool:
+        return now.teaching or (now.epoch, now.step) != (2, 2)
+
+    with pytest.raises(Stopped):
+        train(data, recipe, tmp_path / "out", device="cuda", on_progress=stop)
+    checkpoint = train(data, recipe, tmp_path / "out", device="cuda", resume=True)
+    assert [row["epoch"] for row in checkpoint.history] == [1, 2]
+    assert all(weight.isfinite().all() for weight in checkpoint.model.parameters())

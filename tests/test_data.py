@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from cifar_torch import data
-from cifar_torch.data import load_cifar10, load_image_folder, load_test_images
+from cifar_torch.data import load_cifar10, load_image_folder, load_photos, load_test_images
 from cifar_torch.errors import UserError
 from cifar_torch.webui import datasets
 from tests.pictures import KINDS, write_cifar10_archive, write_image_folder
@@ -130,11 +130,18 @@ def test_unreadable_images_are_skipped_with_a_count_or_named(folder, capsys):
     (folder / "ring" / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
     loaded = load_image_folder(folder)
     assert len(loaded.train) + len(loaded.test) == 40
-    assert len(loaded.skipped) == 1 and "broken.jpg" in loaded.skipped[0]
-    assert "Skipped 1 unreadable" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Skipped 1 unreadable" in said and "broken.jpg" in said
     for _ in ("decoding", "from the cache"):
         with pytest.raises(UserError, match=r"broken\.jpg"):
             load_image_folder(folder, strict=True)
+
+
+def test_photographs_of_a_class_called_none_are_refused(folder):
+    write_image_folder(folder, 1)
+    (folder / KINDS[0]).rename(folder / "none")
+    with pytest.raises(UserError, match="one of the classes is called none"):
+        load_photos(folder, ("none", *KINDS[1:]))
 
 
 def test_hidden_files_are_left_out(folder):

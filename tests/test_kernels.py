@@ -166,8 +166,10 @@ print(momenta.view(torch.int32).count_nonzero().item())
     assert done.stdout.strip() == "0", done.stderr
 
 
-def test_dropping_nearly_everything_gives_numbers():
-    network = CifarNet(dropout=0.999999).train()
+@BOTH
+@pytest.mark.parametrize("dropout", [1e-9, 0.999999])
+def test_dropping_nearly_nothing_or_everything_gives_numbers(dropout, dtype):
+    network = CifarNet(dropout=dropout).to(dtype).train()
     assert network(torch.zeros(2, 3, 32, 32)).isfinite().all()
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from cifar_torch import checkpoint as checkpoint_module
 from cifar_torch import progress
 from cifar_torch.checkpoint import STATE, load_checkpoint
-from cifar_torch.data import Split, load_image_folder
+from cifar_torch.data import Split
 from cifar_torch.errors import UserError
 from cifar_torch.files import locked_folder
 from cifar_torch.model import CifarNet
@@ -81,8 +81,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(folder, tmp_path, sent):
     assert (out / STATE).exists() and (out / "model.safetensors").exists()
 
 
-def test_a_resumed_run_has_the_recipe_and_the_seed_that_it_was_begun_with(folder, tmp_path):
-    out, data = tmp_path / "out", load_image_folder(folder, cache=tmp_path)
+def test_a_resumed_run_has_the_recipe_and_the_seed_that_it_was_begun_with(data, folder, tmp_path):
+    out = tmp_path / "out"
     recipe = get_recipe("fast", epochs=2, batch_size=32, lr=0.001)
     with pytest.raises(Stopped):
         train(

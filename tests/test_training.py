@@ -138,8 +138,7 @@ def test_too_few_held_out_images_set_nothing(data, tmp_path):
 def test_a_run_of_a_few_steps_is_not_its_random_start(data, tmp_path):
     recipe = get_recipe("fast", epochs=1, batch_size=180, lr=0.01)
     checkpoint = train(data, recipe, tmp_path / "out", device="cpu")  # 3 steps
-    torch.manual_seed(0)
-    begun = training.make_model(data, recipe, None).state_dict()
+    begun = training.make_model(data, recipe, seed=0).state_dict()
     for name, weight in checkpoint.model.state_dict().items():
         assert not torch.equal(weight, begun[name]), name
 

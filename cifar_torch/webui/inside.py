@@ -164,8 +164,8 @@ def _cam(view: View, wanted: str | None) -> tuple[Any, str]:
     """The menu of classes, and where in the picture the network sees the one that is wanted."""
     answer, words = view.answer, view.words
     name = wanted if wanted in answer.confidences else next(iter(answer.confidences))
-    label = view.classifier.class_names.index(name)
-    heat = grad_cam(view.classifier.model, answer.pixels, label)
+    class_index = view.classifier.class_names.index(name)
+    heat = grad_cam(view.classifier.model, answer.pixels, class_index)
     named = words.class_name(name)
     caption = words(
         "inside.cam", name=escape(named), share=escape(words.confidence(answer.confidences[name]))
@@ -228,9 +228,10 @@ def _detail(view: View, layer: LayerRow, channel: int | None) -> str:
         after=_shape(layer.shape),
         parameters=words.number(layer.parameters),
     )
+    dropout = words.percent(view.classifier.model.dropout)
     return (
         f"<h3>{layer.name}: {words(f'kind.{layer.kind}')}</h3><p class='facts'>{facts}</p>"
-        f"<p>{words(f'about.{layer.kind}')}</p>{drawing}"
+        f"<p>{words(f'about.{layer.kind}', dropout=dropout)}</p>{drawing}"
     )
 
 

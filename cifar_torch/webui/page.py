@@ -185,6 +185,6 @@ def explained(error: UserError, words: Words) -> str:
 
 
 def get_classifier(page: Page, model: str | None, words: Words) -> Classifier:
-    """The classifier of the menu's entry; the first one where that is gone by now."""
+    """The classifier of the menu's entry. Raises gr.Error, also where it is gone by now."""
     with told(words), in_other_words("model"):
-        return page.classifiers.get(model if model in page.classifiers.names() else None)
+        return page.classifiers.get(model)

@@ -21,6 +21,7 @@ from cifar_torch.checkpoint import STATE, Checkpoint
 from cifar_torch.classifier import Classifiers
 from cifar_torch.data import Data, load_image_folder
 from cifar_torch.errors import ReasonedError, UserError
+from cifar_torch.files import locked_folder
 from cifar_torch.images import EXTENSIONS
 from cifar_torch.progress import Progress, Stopped
 from cifar_torch.recipes import Recipe
@@ -149,13 +150,18 @@ class Runner:
             progress = _last(trained, self.status.progress)
             self.status = replace(self.status, phase="done", progress=progress)
         except Stopped:
-            if not self.status.learned:  # an untrained network is of no use in the menu
-                shutil.rmtree(self.checkpoints / name, ignore_errors=True)
+            if self.status.phase == "training" and not self.status.learned:
+                _remove(self.checkpoints / name)  # of no use in the menu
             self.status = replace(self.status, phase="stopped")
 
     def _note(self, progress: Progress) -> bool:
         self.status = replace(self.status, phase="training", progress=progress)
         return not self.stopping
+
+
+def _remove(folder: Path) -> None:
+    with suppress(UserError), locked_folder(folder):  # unless somebody else has begun with it
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _compute_with(threads: int) -> None:
@@ -185,7 +191,7 @@ def load_zip(file: Path, stopping: Callable[[], bool] = lambda: False) -> Data:
     with tempfile.TemporaryDirectory() as folder:
         root = unpack_images(file, Path(folder), stopping)
         try:
-            data = load_image_folder(root, cache=Path(folder))
+            data = load_image_folder(root, cached=False)
         except UserError as error:  # of the zip, for its reader
             raise UserError(str(error).replace(str(root), file.name)) from error
         return replace(data, origin=f"images of {file.name}")

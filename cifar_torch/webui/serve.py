@@ -80,7 +80,7 @@ def launch(demo: gr.Blocks, batcher: Batcher, runner: Runner, options: Options) 
         raise UserError(_cannot_listen(options.host, options.port)) from error
     finally:
         if runner.status.running:
-            print("Ending the run that is under way; what it has learned is kept.")
+            print("Ending the run that is under way.")
         runner.end()
 
 

@@ -155,17 +155,30 @@ def test_a_run_that_had_ended_when_it_was_stopped_is_done(tmp_path, monkeypatch)
     assert runner.status.phase == "done"
 
 
-def test_a_run_that_is_stopped_before_its_first_step_leaves_nothing(tmp_path):
+def test_a_run_that_is_stopped_before_its_first_step_leaves_nothing(tmp_path, monkeypatch):
     data = load_image_folder(write_image_folder(tmp_path / "things", per_class=12))
     runner = Runner(Classifiers(tmp_path, default=ROOT / "checkpoints" / "report"))
 
     def load():
+        (tmp_path / "mine" / "another program's").mkdir(parents=True)
         runner.stop()
         return data
 
     runner.start("mine", get_recipe("report", epochs=2), load)
     wait_until(lambda: not runner.status.running)
-    assert not (tmp_path / "mine").exists()
+    assert runner.status.phase == "stopped"
+    assert (tmp_path / "mine" / "another program's").exists()
+    trained = training.train
+
+    def stop_then_train(*arguments, **options):
+        runner.stop()
+        return trained(*arguments, **options)
+
+    monkeypatch.setattr(training, "train", stop_then_train)
+    runner.start("other", get_recipe("report", epochs=2), lambda: data)
+    wait_until(lambda: not runner.status.running)
+    assert runner.status.phase == "stopped"
+    assert not (tmp_path / "other").exists()
     step = Progress(1, 2, 0, 3, 0.0, 0.0, ())
     assert not Status("stopped", "mine", step).learned
     assert Status("stopped", "mine", replace(step, step=1)).learned
