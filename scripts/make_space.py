@@ -13,7 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("app.py", "cifar_torch", "checkpoints", "requirements.txt")
 WRITTEN = ("README.md", ".gitattributes")
-LEFT_OUT = shutil.ignore_patterns(".*", "*.pyi", "__pycache__", "training_state.safetensors")
+LEFT_OUT = (".*", "*.pyi", "__pycache__")
+UNFINISHED = "training_state.safetensors"
 
 BODY = """
 # cifar-torch
@@ -42,10 +43,13 @@ def is_ours(folder: Path) -> bool:
     return names <= set(WRITTEN) or ("cifar_torch" in names and names <= {*WRITTEN, *COPIED})
 
 
-def make_space(folder: Path) -> None:
-    """Raises OSError or ValueError, with a sentence."""
+def make_space(folder: Path) -> list[str]:
+    """Names of the checkpoints in it. Raises OSError or ValueError, with a sentence."""
     readme = front_matter(ROOT / "README.md") + BODY
-    if not any((ROOT / "checkpoints").glob("*/model.safetensors")):
+    checkpoints = ROOT / "checkpoints"
+    found = {path.parent.name for path in checkpoints.glob("[!.]*/model.safetensors")}
+    unfinished = {path.parent.name for path in checkpoints.glob(f"*/{UNFINISHED}")}
+    if not found - unfinished:
         raise ValueError("there is no checkpoint in checkpoints/; train.py makes one")
     if any((ROOT / name) in (folder.resolve(), *folder.resolve().parents) for name in COPIED):
         raise ValueError(f"{folder} is a part of the project itself; name a folder beside it")
@@ -57,11 +61,14 @@ def make_space(folder: Path) -> None:
         if target.is_dir():
             shutil.rmtree(target)
         if source.is_dir():
-            shutil.copytree(source, target, ignore=LEFT_OUT)
+            unwanted = unfinished if source == checkpoints else ()
+            left_out = shutil.ignore_patterns(*LEFT_OUT, *unwanted)
+            shutil.copytree(source, target, ignore=left_out)
         else:
             shutil.copy(source, target)
     (folder / "README.md").write_text(readme, "utf-8")
     (folder / ".gitattributes").write_text(ATTRIBUTES, "utf-8")
+    return sorted(found - unfinished)
 
 
 def main() -> None:
@@ -72,10 +79,11 @@ def main() -> None:
         sys.exit("Name the folder to write: make space DIR=../my-space")
     folder = Path(folder).expanduser()
     try:
-        make_space(folder)
+        names = make_space(folder)
     except (OSError, ValueError) as error:
         sys.exit(f"Cannot write the Space: {error}.")
-    print(f"Wrote {folder}. To publish it: cd {shlex.quote(str(folder))} && gradio deploy")
+    print(f"Wrote {folder} with these checkpoints: {', '.join(names)}.")
+    print(f"To publish it: cd {shlex.quote(str(folder))} && gradio deploy")
 
 
 if __name__ == "__main__":

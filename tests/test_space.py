@@ -15,6 +15,7 @@ import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
 
+from cifar_torch.checkpoint import STATE
 from tests.server import ROOT, free_port, running
 
 NOBODY = "65534"
@@ -41,7 +42,7 @@ def space(open_folder) -> Path:
     folder = open_folder / "space"
     done = make_space(folder)
     assert done.returncode == 0, done.stderr
-    assert "gradio deploy" in done.stdout
+    assert "with these checkpoints: best, report" in done.stdout and "gradio deploy" in done.stdout
     return folder
 
 
@@ -82,6 +83,22 @@ def test_written_again_it_is_up_to_date_and_keeps_the_history(space, tmp_path):
     assert (folder / ".git").is_dir()
     assert not (folder / "cifar_torch" / "old.py").exists()
     assert (folder / "app.py").read_bytes() == (ROOT / "app.py").read_bytes()
+
+
+def test_runs_that_have_not_ended_are_left_out(tmp_path):
+    project = tmp_path / "project"
+    for name in ("cifar_torch", "scripts", "app.py", "requirements.txt", "README.md"):
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, project / name)
+    for name, files in {
+        "mine": ["model.safetensors"],
+        "other": ["model.safetensors", STATE],
+    }.items():
+        (project / "checkpoints" / name).mkdir(parents=True)
+        for file in files:
+            (project / "checkpoints" / name / file).touch()
+    done = make_space(tmp_path / "space", project)
+    assert "with these checkpoints: mine.\n" in done.stdout, done.stderr
+    assert [path.name for path in (tmp_path / "space" / "checkpoints").iterdir()] == ["mine"]
 
 
 def test_the_clone_of_a_new_space_may_be_written_into(tmp_path):
