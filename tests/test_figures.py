@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from cifar_torch import figures
+from cifar_torch.webui.words import Words
 
 
 def pixels(figure, tmp_path) -> np.ndarray:
@@ -65,3 +66,7 @@ def test_reliability_has_a_panel_each(tmp_path):
     two = pixels(figures.reliability({"before": bins, "after": bins}), tmp_path)
     assert two.shape[1] == pytest.approx(2 * one.shape[1], rel=0.02)
     assert near(two, figures.BLUE).sum() > 1.8 * near(one, figures.BLUE).sum()
+
+
+def test_the_pages_english_is_that_of_the_figures():
+    assert Words("en").section("figure") == figures.WORDS
