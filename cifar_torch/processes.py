@@ -26,7 +26,7 @@ class Processes:
     rank: int = 0
     count: int = 1
     restarted: bool = False  # by torchrun, after one of them had died
-    patient: Any = None  # the group in which they wait for what one of them does alone
+    waiting_group: Any = None  # the group in which they wait for what one of them does alone
 
     @property
     def first(self) -> bool:
@@ -64,7 +64,7 @@ class Processes:
                 outcome[0] = make()
             except Exception as error:
                 outcome[1] = error
-        dist.broadcast_object_list(outcome, 0, self.patient)
+        dist.broadcast_object_list(outcome, 0, self.waiting_group)
         if outcome[1]:
             raise outcome[1]
         return outcome[0]
@@ -74,7 +74,7 @@ class Processes:
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count
-        dist.all_gather_object(values, value, self.patient)
+        dist.all_gather_object(values, value, self.waiting_group)
         return values
 
     def one_a_machine_first(self, load: Callable[[], T]) -> T:
@@ -125,7 +125,7 @@ def join_processes(device: str = "auto") -> Iterator[Processes]:
         world_size=count,
     )
     try:
-        patient = dist.new_group(backend="gloo", timeout=PATIENCE)
-        yield Processes(chosen, rank, count, restarts > 0, patient)
+        waiting_group = dist.new_group(backend="gloo", timeout=PATIENCE)
+        yield Processes(chosen, rank, count, restarts > 0, waiting_group)
     finally:
         dist.destroy_process_group()

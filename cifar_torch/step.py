@@ -25,11 +25,11 @@ class FlatNet:
         self.network = network
         self.kernels = [p for p in network.parameters() if p.ndim > 1]
         self.biases = [p for p in network.parameters() if p.ndim == 1]
-        self.parameters = self.kernels + self.biases
+        self.views = self.kernels + self.biases
         self.vectors = [_flatten(self.kernels), _flatten(self.biases)]
 
-    def views(self, vectors: list[Tensor]) -> list[Tensor]:
-        """Pieces of other vectors as large as these, in the shapes of `parameters`."""
+    def views_of(self, vectors: list[Tensor]) -> list[Tensor]:
+        """Pieces of other vectors as large as these, in the shapes of `views`."""
         kernels, biases = vectors
         return _split(kernels, self.kernels) + _split(biases, self.biases)
 
@@ -96,7 +96,7 @@ def make_step(
     layers: nn.Module = worker.network.layers
     if processes.count > 1:
         layers = DistributedDataParallel(layers)  # without the buffers, which never change
-    gradients = weights.views([_gradient(vector) for vector in weights.vectors])
+    gradients = weights.views_of([_gradient(vector) for vector in weights.vectors])
 
     def eager_update(images: Tensor, targets: Tensor, labels: Tensor, global_count: int) -> Tensor:
         logits = layers(worker.network.normalise(images).to(dtype)).float()
@@ -106,7 +106,7 @@ def make_step(
         # The mean over the global batch, which DistributedDataParallel divides by its processes.
         (loss * (processes.count / global_count)).backward()
         with torch.no_grad():
-            torch._foreach_copy_(gradients, [_gradient(p) for p in worker.parameters])
+            torch._foreach_copy_(gradients, [_gradient(p) for p in worker.views])
             worker.network.zero_grad()
             optimizer.step()
             if recipe.max_norm:

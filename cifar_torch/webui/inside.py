@@ -107,6 +107,16 @@ def _chosen_place(click: gr.EventData) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
+class Place:
+    """One value of a layer's output: in this row and column of this feature map."""
+
+    layer: LayerRow
+    channel: int
+    row: int
+    column: int
+
+
+@dataclass(frozen=True)
 class View:
     """The picture in the network of the model menu, and the words to speak of it."""
 
@@ -115,9 +125,20 @@ class View:
     outputs: dict[str, Tensor]
     words: Words
 
-    @functools.cached_property
-    def layers(self) -> dict[str, LayerRow]:
-        return {layer.name: layer for layer in layers(self.classifier.model)}
+    def place(self, name: str, channel: int | None, row: int, column: int) -> Place:
+        """What is asked for, or the next to it that the layer has; of the strongest channel where
+        none is named."""
+        layer = next(x for x in layers(self.classifier.model) if x.name == name)
+        if len(layer.shape) == 1:
+            return Place(layer, 0, 0, 0)
+        height, width, channels = layer.shape
+        if channel is None or channel >= channels:
+            channel = drawings.strongest_first(self.outputs[name])[0]
+        return Place(layer, channel, min(row, height - 1), min(column, width - 1))
+
+    def before(self, layer: LayerRow) -> Tensor:
+        """What the layer gets."""
+        return self.outputs[inputs_of(self.classifier.model, layer.name)]
 
 
 def _look(page: Page, model: str, language: str, picture: str | None) -> View:
@@ -138,7 +159,7 @@ def _show(
     """Everything on the tab."""
     view = _look(page, model, language, picture)
     menu = gr.update(choices=_layer_choices(view.classifier, view.words))
-    return *_cam(view, wanted), menu, *_layer(view, *place)
+    return *_cam(view, wanted), menu, *_layer(view, view.place(*place))
 
 
 def _show_cam(
@@ -150,11 +171,13 @@ def _show_cam(
 def _show_layer(
     page: Page, model: str, language: str, picture: str | None, *place: Any
 ) -> tuple[Any, ...]:
-    return _layer(_look(page, model, language, picture), *place)
+    view = _look(page, model, language, picture)
+    return _layer(view, view.place(*place))
 
 
 def _show_steps(page: Page, model: str, language: str, picture: str | None, *place: Any) -> str:
-    return _steps(_look(page, model, language, picture), *place)
+    view = _look(page, model, language, picture)
+    return _steps(view, view.place(*place))
 
 
 # ------------------------------------------------------------------------------------ Grad-CAM
@@ -199,32 +222,30 @@ def _shape(shape: tuple[int, ...]) -> str:
     return " × ".join(map(str, shape))
 
 
-def _layer(view: View, name: str, channel: int | None, row: int, column: int) -> tuple[Any, ...]:
-    """What the layer is and its feature maps, its arithmetic, and the two sliders' new ranges."""
-    layer = view.layers[name]
-    at_a_place = layer.kind in AT_A_PLACE
-    side = layer.shape[0] if at_a_place else 1
-    row, column = min(row, side - 1), min(column, side - 1)
-    sliders = [
-        gr.update(maximum=max(side - 1, 1), value=value, visible=at_a_place)
-        for value in (row, column)
-    ]
-    return _detail(view, layer, channel), _steps(view, name, channel, row, column), *sliders
+def _layer(view: View, place: Place) -> tuple[Any, ...]:
+    """What the layer is and its feature maps, its arithmetic, and the two sliders."""
+    sliders = [gr.update(visible=False)] * 2
+    if place.layer.kind in AT_A_PLACE:
+        sliders = [
+            gr.update(maximum=side - 1, value=value, visible=True)
+            for side, value in zip(place.layer.shape, (place.row, place.column), strict=False)
+        ]
+    return _detail(view, place), _steps(view, place), *sliders
 
 
-def _detail(view: View, layer: LayerRow, channel: int | None) -> str:
-    words, values = view.words, view.outputs[layer.name]
-    before = view.outputs[inputs_of(view.classifier.model, layer.name)]
+def _detail(view: View, place: Place) -> str:
+    layer, words = place.layer, view.words
+    values = view.outputs[layer.name]
     if layer.kind == "softmax":
         names = [words.class_name(name) for name in view.classifier.class_names]
         drawing = drawings.probability_bars(values, names, words)
     elif values.ndim == 1:
         drawing = drawings.unit_strip(values, words)
     else:
-        drawing = drawings.feature_maps(values, _channel(values, channel), words)
+        drawing = drawings.feature_maps(values, place.channel, words)
     facts = words(
         "inside.facts",
-        before=_shape(tuple(before.movedim(0, -1).shape)),
+        before=_shape(tuple(view.before(layer).movedim(0, -1).shape)),
         after=_shape(layer.shape),
         parameters=words.number(layer.parameters),
     )
@@ -235,69 +256,57 @@ def _detail(view: View, layer: LayerRow, channel: int | None) -> str:
     )
 
 
-def _channel(maps: Tensor, channel: int | None) -> int:
-    if channel is not None and channel < len(maps):
-        return channel
-    return drawings.strongest_first(maps)[0]
-
-
 # --------------------------------------------------------------------------------- arithmetic
 
 
-def _steps(view: View, name: str, channel: int | None, row: int, column: int) -> str:
-    """How one value of the chosen feature map comes about; empty for layers without places."""
-    layer = view.layers[name]
-    if layer.kind not in AT_A_PLACE:
+def _steps(view: View, place: Place) -> str:
+    """How that value comes about; empty for layers without places."""
+    if place.layer.kind not in AT_A_PLACE:
         return ""
-    words, output = view.words, view.outputs[name]
-    chosen = _channel(output, channel)
-    row, column = (
-        min(i, side - 1) for i, side in zip((row, column), output.shape[1:], strict=True)
-    )
-    draw = _convolution if layer.kind == "convolution" else _pooling
-    source, box, arithmetic = draw(view, name, chosen, row, column)
+    words, output = view.words, view.outputs[place.layer.name]
+    draw = _convolution if place.layer.kind == "convolution" else _pooling
+    source, box, arithmetic = draw(view, place)
+    channel, row, column = place.channel, place.row, place.column
     before = drawings.place_on(
         source, box, output.shape[1:], words("inside.before"), words("inside.before_alt")
     )
     after = drawings.place_on(
-        _map(output, chosen),
+        _map(output, channel),
         (row, column, 1, 1),
         output.shape[1:],
-        words("inside.after", channel=chosen),
-        words("inside.map_alt", channel=chosen),
+        words("inside.after", channel=channel),
+        words("inside.map_alt", channel=channel),
     )
-    value = words.number(output[chosen, row, column].item(), 3)
-    title = words("inside.steps", channel=chosen, row=row, column=column, value=value)
+    value = words.number(output[channel, row, column].item(), 3)
+    title = words("inside.steps", channel=channel, row=row, column=column, value=value)
     return f"<h4>{title}</h4><div class='pair'>{before}<span>→</span>{after}</div>{arithmetic}"
 
 
 Box = tuple[float, float, float, float]
 
 
-def _convolution(
-    view: View, name: str, channel: int, row: int, column: int
-) -> tuple[np.ndarray, Box, str]:
-    model, words = view.classifier.model, view.words
-    step = convolution_at(model, view.outputs, name, channel, row, column)
-    before = inputs_of(model, name)
-    if before == INPUT:
+def _convolution(view: View, place: Place) -> tuple[np.ndarray, Box, str]:
+    """What the kernel looks at, where it lies, and its sum."""
+    model, words, name = view.classifier.model, view.words, place.layer.name
+    step = convolution_at(model, view.outputs, name, place.channel, place.row, place.column)
+    if inputs_of(model, name) == INPUT:
         source, shown = view.answer.pixels, [0, 1, 2]
         names = [words(f"inside.{colour}") for colour in ("red", "green", "blue")]
     else:
         strongest = int(step.products.sum(dim=(1, 2)).abs().argmax())
-        source, shown = _map(view.outputs[before], strongest), [strongest]
+        source, shown = _map(view.before(place.layer), strongest), [strongest]
         names = [words("inside.from_map", channel=strongest)]
     arithmetic = drawings.convolution_steps(step, dict(zip(shown, names, strict=True)), words)
-    return source, (row - 1, column - 1, 3, 3), arithmetic
+    return source, (place.row - 1, place.column - 1, 3, 3), arithmetic
 
 
-def _pooling(
-    view: View, name: str, channel: int, row: int, column: int
-) -> tuple[np.ndarray, Box, str]:
-    model = view.classifier.model
-    window = window_at(model, view.outputs, name, channel, row, column)
-    source = _map(view.outputs[inputs_of(model, name)], channel)
-    return source, (2 * row, 2 * column, 2, 2), drawings.pooling_steps(window, view.words)
+def _pooling(view: View, place: Place) -> tuple[np.ndarray, Box, str]:
+    """The map that is pooled, the window on it, and its largest value."""
+    model, name = view.classifier.model, place.layer.name
+    window = window_at(model, view.outputs, name, place.channel, place.row, place.column)
+    source = _map(view.before(place.layer), place.channel)
+    box = (2 * place.row, 2 * place.column, 2, 2)
+    return source, box, drawings.pooling_steps(window, view.words)
 
 
 def _map(maps: Tensor, channel: int) -> np.ndarray:
