@@ -126,10 +126,10 @@ def evaluate(args: argparse.Namespace) -> int:
             classifier.views(photos), labels, logits, temperature, classifier.none_below
         )
     if args.save:
-        out = args.checkpoint
-        _keep(metrics, classifier.checkpoint, out, identity)
-    else:
-        out = args.out or Path("runs/evaluation") / args.checkpoint.resolve().name
+        _keep(metrics, classifier.checkpoint, args.checkpoint, identity)
+    usual = Path("runs/evaluation") / args.checkpoint.resolve().name
+    out = args.out or (args.checkpoint if args.save else usual)
+    if out != args.checkpoint:
         _draw(metrics, out)
     if args.json:
         print(json.dumps(metrics))
@@ -250,7 +250,8 @@ def samples(args: argparse.Namespace) -> int:
         nine = torch.arange(9)  # the very nine of the report
     chosen = data.train[nine]
     titles = [data.class_names[label] for label in chosen.labels]
-    out = args.out if args.out.suffix else args.out.with_suffix(".png")
+    named = args.out.suffix or args.out.is_dir()
+    out = args.out if named else args.out.with_suffix(".png")
     save_figure(sample_grid(chosen.images.permute(0, 2, 3, 1).numpy(), titles), out)
     print(f"Drawn: {out}")
     return 0

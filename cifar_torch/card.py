@@ -196,7 +196,7 @@ def _photos(photos: dict[str, Any]) -> str:
 
 
 def _cell(name: str) -> str:
-    return name.replace("|", "&#124;")  # which would end the cell of a table
+    return " ".join(name.split()).replace("|", "&#124;")  # which would end the cell of a table
 
 
 def _epochs(count: int) -> str:

@@ -141,8 +141,8 @@ def _check(config: dict[str, Any], model: CifarNet) -> None:
         raise ValueError("class_names and num_classes differ")
     if model.num_classes < 2:
         raise ValueError("it has fewer than 2 classes")
-    if not 0 < config.get("temperature", 1.0) < math.inf:
-        raise ValueError("temperature is not a number above 0")
+    if not 1e-3 < config.get("temperature", 1.0) < 1e3:
+        raise ValueError("temperature is not a number between 0.001 and 1000")
     if none_below is not None and math.isnan(none_below):
         raise ValueError("none_below is not a number")
     if not all(map(math.isfinite, [*model.mean, *model.std])) or min(model.std) <= 0:

@@ -103,15 +103,15 @@ class Classifiers:
     """The checkpoints of a folder by name, each loaded when it is first asked for."""
 
     def __init__(self, folder: str | Path = "checkpoints", default: str | Path | None = None):
-        """`default` is a checkpoint folder, which may lie elsewhere; where one in `folder` has its
-        name, it is called by its path. Raises UserError."""
+        """`default` is a checkpoint folder, which may lie elsewhere; where another one in `folder`
+        has its name, it is called its second. Raises UserError."""
         self.folder = Path(folder)
         self._extra: dict[str, Path] = {}
         if default:
             path, name = Path(default), Path(default).resolve().name
             rival = self.folder / name
             taken = rival.exists() and not (path.exists() and rival.samefile(path))
-            self._extra[str(path) if taken else name] = path
+            self._extra[f"{name} (2)" if taken else name] = path
         self._loaded: dict[Path, tuple[object, Classifier]] = {}
         self._lock = threading.Lock()
         if not self.names():

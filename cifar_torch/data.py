@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cifar_torch.cache import cache_folder, keep
-from cifar_torch.errors import UserError
+from cifar_torch.errors import ReasonedError, UserError
 from cifar_torch.images import EXTENSIONS, IMAGE_SIZE, ImageError, look_at, open_image, to_pixels
 
 CIFAR10_CLASSES = (
@@ -169,8 +169,9 @@ def load_image_folder(folder: str | Path, strict: bool = False, cached: bool = T
         in_test = _held_out(everything)
         train, test = everything[~in_test], everything[in_test]
         if not len(test):
-            raise UserError(
-                f"{folder} has one image of each class: none is left to test on; add images."
+            raise ReasonedError(
+                "too_few",
+                f"{folder} has one image of each class: none is left to test on; add images.",
             )
     origin = f"images of the folder {folder.resolve().name}"
     return Data(train, test, names, origin, from_folder=True)
@@ -252,7 +253,10 @@ def _load_split(
     counts = torch.bincount(split.labels, minlength=len(names))
     for name, count in zip(names, counts.tolist(), strict=True):
         if count == 0:
-            raise UserError(f"none of the images of class {name!r} in {folder} can be read.")
+            raise ReasonedError(
+                "class_unreadable",
+                f"none of the images of class {name!r} in {folder} can be read.",
+            )
     return split, names
 
 

@@ -14,3 +14,12 @@ class ReasonedError(UserError):
 
     def __str__(self) -> str:
         return str(self.args[1])
+
+
+def reworded(error: UserError, message: str) -> UserError:
+    """The same with another message."""
+    return (
+        ReasonedError(error.reason, message)
+        if isinstance(error, ReasonedError)
+        else UserError(message)
+    )

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from cifar_torch.errors import UserError
 from cifar_torch.evaluation import confusion_shares
+from cifar_torch.files import replaced_file
 
 BLUE, GREY = "#2563a8", "#8a8f98"
 QUANTITIES = ("accuracy", "loss")
@@ -140,8 +141,9 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     if Path(path).is_dir():
         raise UserError(f"{path} is a folder; name the figure's file in it, as in samples.png.")
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120, facecolor="white")
+        with replaced_file(Path(path)) as new:
+            kind = Path(path).suffix.removeprefix(".")
+            figure.savefig(new, dpi=120, facecolor="white", format=kind)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot write the figure {path}: {error}.") from error
 

@@ -256,8 +256,8 @@ class Trainer:
         finite = all(vector.isfinite().all() for vector in self.run.weights.vectors)
         if not (finite and math.isfinite(loss)):
             raise UserError(
-                f"the loss is no longer a number in epoch {epoch + 1}: the learning rate is too "
-                f"high. Try a tenth of it, {self.recipe.lr / 10:g}."
+                f"the loss is no longer a number in epoch {epoch + 1}: the learning rate, or "
+                f"another setting, is too high. Try a tenth of the rate, {self.recipe.lr / 10:g}."
             )
 
     def validate(self, split: Split) -> tuple[float, float]:

@@ -181,7 +181,8 @@ def change_config(**changes):
         (change_config(class_names=["a"], num_classes=1), "fewer than 2 classes"),
         (change_config(mean=[0, 0, math.nan]), "mean and std are not numbers"),
         (change_config(class_names=["a", "a", "b"]), "class_names and num_classes differ"),
-        (change_config(temperature=0), "temperature is not a number above 0"),
+        (change_config(temperature=0), "temperature is not a number between"),
+        (change_config(temperature=1e-300), "temperature is not a number between"),
         (change_config(temperature="x"), "does not describe a CifarNet"),
         (change_config(none_below="x"), "does not describe a CifarNet"),
         (change_config(std=[0, 0, 0]), "std is not above 0"),
@@ -220,7 +221,7 @@ def test_two_checkpoints_of_one_name_are_both_in_the_menu(tmp_path):
     save_checkpoint(make_checkpoint(0.5), tmp_path / "runs" / "best")
     other = tmp_path / "runs" / "best"
     classifiers = Classifiers(tmp_path / "checkpoints", default=other)
-    assert classifiers.names() == [str(other), "best"]
+    assert classifiers.names() == ["best (2)", "best"]
     assert classifiers.get().checkpoint.config["value"] == 0.5
     assert classifiers.get("best").checkpoint.config["value"] == 0.25
     same = Classifiers(tmp_path / "checkpoints", default=tmp_path / "checkpoints" / "best")

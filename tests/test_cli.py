@@ -68,6 +68,8 @@ def test_samples_draws_nine_images_of_a_folder(tmp_path):
     done = run_cifar_torch("samples", "--image-folder", folder, "--out", tmp_path / "s.png")
     assert done.returncode == 0, done.stderr
     assert np.asarray(Image.open(tmp_path / "s.png")).std() > 20
+    done = run_cifar_torch("samples", "--image-folder", folder, "--out", folder)
+    assert done.returncode == 2 and "is a folder" in done.stderr
 
 
 def test_predict_prints_a_line_and_json(tmp_path):
@@ -87,8 +89,10 @@ def test_own_classes_are_measured_on_their_own_images_and_the_figures_kept(tmp_p
     refused = run_cifar_torch("evaluate", own)
     assert refused.returncode == 2 and "classes of its own" in refused.stderr
     folder = write_image_folder(tmp_path / "things", 3)
-    done = run_cifar_torch("evaluate", own, "--image-folder", folder, "--save")
+    options = ["--image-folder", folder, "--save", "--out", tmp_path / "figures"]
+    done = run_cifar_torch("evaluate", own, *options)
     assert done.returncode == 0, done.stderr
+    assert (tmp_path / "figures" / "confusion.png").exists() and (own / "confusion.png").exists()
     accuracy = load_checkpoint(own).metrics["accuracy"]
     card = (own / "README.md").read_text()
     measured_on = "all of the folder things, which it may have been trained on"

@@ -17,7 +17,7 @@ from cifar_torch.webui.page import (
     PRIVATE,
     QUIET,
     Page,
-    explained,
+    alert,
     get_classifier,
     in_other_words,
     told,
@@ -89,11 +89,10 @@ def answer(
     words = Words(language)
     if picture is None:
         return words("classify.hint"), None
-    classifier = get_classifier(page, model, words)
     try:
-        found = classifier.classify(picture)
+        found = get_classifier(page, model).classify(picture)
     except UserError as error:  # in the place of an answer, which would be of the picture before
-        return f'<p class="sentence" role="alert">{escape(explained(error, words))}</p>', None
+        return alert(error, words), None
     named = {words.class_name(name): share for name, share in found.confidences.items()}
     return answer_card(found, words), named
 
@@ -193,9 +192,10 @@ def _chosen(drawn: Sequence[Example], click: gr.EventData) -> np.ndarray:
 def _draw(page: Page, model: str, language: str) -> list[Example]:
     """A dozen random test images."""
     words = Words(language)
-    classifier = get_classifier(page, model, words)
-    with told(words), in_other_words("test_images"):
-        images = images_for(classifier)
+    with told(words):
+        classifier = get_classifier(page, model)
+        with in_other_words("test_images"):
+            images = images_for(classifier)
     picked = random.sample(range(len(images)), min(DRAWN, len(images)))
     return [
         (images.images[i].permute(1, 2, 0).numpy(), classifier.class_names[images.labels[i]])

@@ -14,6 +14,7 @@ from cifar_torch.data import (
     load_test_images,
 )
 from cifar_torch.errors import UserError
+from cifar_torch.webui.options import IMAGE_FOLDER
 
 CIFAR10_FOLDER = Path("data")
 
@@ -43,4 +44,4 @@ def _cifar10() -> Split:
 
 
 def _image_folder() -> str | None:
-    return os.environ.get("CIFAR_TORCH_IMAGE_FOLDER")
+    return os.environ.get(IMAGE_FOLDER)

@@ -57,10 +57,11 @@ def bars(rows: Sequence[tuple[str, float, str]]) -> str:
 
 def confusion_table(counts: Sequence[Sequence[int]], names: Sequence[str], words: Words) -> str:
     """How often images of a true class (row) got each answer (column), in per cent of the row."""
-    head = "".join(f'<th scope="col"><span>{escape(name)}</span></th>' for name in names)
+    titles = [escape(name) for name in names]
+    head = "".join(f'<th scope="col" title="{t}"><span>{t}</span></th>' for t in titles)
     lines = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>{"".join(map(_share, row))}</tr>'
-        for name, row in zip(names, confusion_shares(counts), strict=True)
+        f'<tr><th scope="row" title="{title}">{title}</th>{"".join(map(_share, row))}</tr>'
+        for title, row in zip(titles, confusion_shares(counts), strict=True)
     )
     alt = escape(words("results.confusion_alt"), quote=True)
     return f'<table class="shares" aria-label="{alt}"><tr><td></td>{head}</tr>{lines}</table>'

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from cifar_torch.classifier import Answer, Classifier
+from cifar_torch.errors import UserError
 from cifar_torch.explain import (
     INPUT,
     convolution_at,
@@ -23,7 +24,7 @@ from cifar_torch.explain import (
 from cifar_torch.summary import LayerRow
 from cifar_torch.webui import drawings
 from cifar_torch.webui.classify import TILE_CLICK, shipped
-from cifar_torch.webui.page import LATEST, Page, get_classifier, told
+from cifar_torch.webui.page import LATEST, Page, alert, get_classifier, told
 from cifar_torch.webui.pictures import colours, img, overlay
 from cifar_torch.webui.upload import Picture
 from cifar_torch.webui.words import Words, label
@@ -141,11 +142,10 @@ class View:
         return self.outputs[inputs_of(self.classifier.model, layer.name)]
 
 
-def _look(page: Page, model: str, language: str, picture: str | None) -> View:
-    words = Words(language)
-    classifier = get_classifier(page, model, words)
-    with told(words):
-        answer = classifier.classify(picture or _default_picture())
+def _look(page: Page, model: str, words: Words, picture: str | None) -> View:
+    """Raises UserError: the model or the picture cannot be read."""
+    classifier = get_classifier(page, model)
+    answer = classifier.classify(picture or _default_picture())
     return View(classifier, answer, layer_outputs(classifier.model, answer.pixels), words)
 
 
@@ -157,7 +157,11 @@ def _show(
     page: Page, model: str, language: str, picture: str | None, wanted: str | None, *place: Any
 ) -> tuple[Any, ...]:
     """Everything on the tab."""
-    view = _look(page, model, language, picture)
+    words, no_slider = Words(language), gr.update(visible=False)
+    try:
+        view = _look(page, model, words, picture)
+    except UserError as error:
+        return gr.skip(), alert(error, words), gr.skip(), "", "", no_slider, no_slider
     menu = gr.update(choices=_layer_choices(view.classifier, view.words))
     return *_cam(view, wanted), menu, *_layer(view, view.place(*place))
 
@@ -165,19 +169,22 @@ def _show(
 def _show_cam(
     page: Page, model: str, language: str, picture: str | None, wanted: str | None
 ) -> tuple[Any, ...]:
-    return _cam(_look(page, model, language, picture), wanted)
+    with told(words := Words(language)):
+        return _cam(_look(page, model, words, picture), wanted)
 
 
 def _show_layer(
     page: Page, model: str, language: str, picture: str | None, *place: Any
 ) -> tuple[Any, ...]:
-    view = _look(page, model, language, picture)
-    return _layer(view, view.place(*place))
+    with told(words := Words(language)):
+        view = _look(page, model, words, picture)
+        return _layer(view, view.place(*place))
 
 
 def _show_steps(page: Page, model: str, language: str, picture: str | None, *place: Any) -> str:
-    view = _look(page, model, language, picture)
-    return _steps(view, view.place(*place))
+    with told(words := Words(language)):
+        view = _look(page, model, words, picture)
+        return _steps(view, view.place(*place))
 
 
 # ------------------------------------------------------------------------------------ Grad-CAM

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cifar_torch.errors import UserError
 
+IMAGE_FOLDER = "CIFAR_TORCH_IMAGE_FOLDER"  # images to train and to test on
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - a Space must be reached from outside its container
 TRUE, FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
@@ -62,6 +63,9 @@ def read_options(arguments: list[str]) -> Options:
     switch("--allow-training", "let visitors train even where strangers can reach the page")
     switch("--mcp", "serve the classifier as a tool for language models, too (MCP)")
     values = parser.parse_args(arguments)
+    images = os.environ.get(IMAGE_FOLDER)
+    if images and not Path(images).is_dir():
+        raise UserError(f"{IMAGE_FOLDER} is {images!r}, and there is no such folder.")
     return Options(
         checkpoint=Path(values.checkpoint) if values.checkpoint else None,
         checkpoints=Path(values.checkpoints),

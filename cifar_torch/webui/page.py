@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -184,7 +185,12 @@ def explained(error: UserError, words: Words) -> str:
     return words(f"error.{getattr(error, 'reason', 'other')}", message=error)
 
 
-def get_classifier(page: Page, model: str | None, words: Words) -> Classifier:
-    """The classifier of the menu's entry. Raises gr.Error, also where it is gone by now."""
-    with told(words), in_other_words("model"):
+def alert(error: UserError, words: Words) -> str:
+    """What went wrong, in the place of what was to be shown there."""
+    return f'<p class="sentence" role="alert">{escape(explained(error, words))}</p>'
+
+
+def get_classifier(page: Page, model: str | None) -> Classifier:
+    """The classifier of the menu's entry. Raises ReasonedError, also where it is gone by now."""
+    with in_other_words("model"):
         return page.classifiers.get(model)

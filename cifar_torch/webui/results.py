@@ -13,6 +13,7 @@ from torch import Tensor
 from cifar_torch.checkpoint import Checkpoint
 from cifar_torch.classifier import Classifier
 from cifar_torch.data import CIFAR10_CLASSES, Split
+from cifar_torch.errors import UserError
 from cifar_torch.webui.datasets import has_test_images, images_for
 from cifar_torch.webui.drawings import (
     bars,
@@ -20,7 +21,7 @@ from cifar_torch.webui.drawings import (
     learning_curves,
     reliability_diagrams,
 )
-from cifar_torch.webui.page import PRIVATE, Page, get_classifier, in_other_words, told
+from cifar_torch.webui.page import PRIVATE, Page, alert, get_classifier, in_other_words, told
 from cifar_torch.webui.pictures import img
 from cifar_torch.webui.words import Words, label
 
@@ -43,7 +44,10 @@ def tab(page: Page, gradio_tab: gr.Tab) -> None:
 
 
 def _report(page: Page, model: str, language: str) -> str:
-    return report_html(get_classifier(page, model, Words(language)), language)
+    try:
+        return report_html(get_classifier(page, model), language)
+    except UserError as error:
+        return alert(error, Words(language))
 
 
 @functools.lru_cache(maxsize=4)  # each keeps its network in memory
@@ -114,9 +118,10 @@ def _mistakes(
     progress: gr.Progress = gr.Progress(),  # noqa: B008
 ) -> str:
     words = Words(language)
-    classifier = get_classifier(page, model, words)
-    with told(words), in_other_words("test_images"):
-        images = images_for(classifier)
+    with told(words):
+        classifier = get_classifier(page, model)
+        with in_other_words("test_images"):
+            images = images_for(classifier)
     batches = range(0, len(images), BATCH)
     probabilities = torch.cat(
         [

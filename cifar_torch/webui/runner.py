@@ -1,9 +1,11 @@
 """One training run at a time, in a thread of the server, so that it outlives the visitor's page."""
 
 import lzma
+import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 import threading
 import zipfile
@@ -20,7 +22,7 @@ from cifar_torch import kernels
 from cifar_torch.checkpoint import STATE, Checkpoint
 from cifar_torch.classifier import Classifiers
 from cifar_torch.data import Data, load_image_folder
-from cifar_torch.errors import ReasonedError, UserError
+from cifar_torch.errors import ReasonedError, UserError, reworded
 from cifar_torch.files import locked_folder
 from cifar_torch.images import EXTENSIONS
 from cifar_torch.progress import Progress, Stopped
@@ -77,6 +79,7 @@ class Runner:
     def __init__(self, classifiers: Classifiers):
         self.classifiers, self.checkpoints = classifiers, classifiers.folder
         self.status = Status()
+        self._asked: tuple[str, Recipe] | None = None
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -94,12 +97,15 @@ class Runner:
             raise TrainingError("name", f"{name!r} cannot be the name of a checkpoint.")
         with self._lock:
             if self.status.running:
+                if self._asked == (name, recipe):  # a double click
+                    return
                 raise TrainingError("busy", f"{self.status.name} is being trained already.")
             out = self.checkpoints / name
             resume = (out / STATE).exists()
             if not resume and (name in self.classifiers.names() or out.exists()):
                 raise TrainingError("taken", f"there is a checkpoint {name!r} already.")
             self._stop.clear()
+            self._asked = (name, recipe)
             self.status = Status("reading", name, resumed=resume)
         arguments = (name, recipe, load, start_from)
         self._thread = threading.Thread(target=self._run, args=arguments, daemon=True)
@@ -127,7 +133,8 @@ class Runner:
         try:
             self._train(name, recipe, load, start_from)
         except UserError as error:
-            self.status = replace(self.status, phase="failed", error=error)
+            print(f"app.py: {name} could not be trained: {error}", file=sys.stderr)
+            self.status = replace(self.status, phase="failed", error=self._without_folder(error))
         except Exception as error:
             self.status = replace(self.status, phase="failed", error=UserError(repr(error)))
             raise
@@ -153,6 +160,13 @@ class Runner:
             if self.status.phase == "training" and not self.status.learned:
                 _remove(self.checkpoints / name)  # of no use in the menu
             self.status = replace(self.status, phase="stopped")
+
+    def _without_folder(self, error: UserError) -> UserError:
+        """Where this machine keeps its checkpoints is nothing for visitors."""
+        text = str(error)
+        for folder in (self.checkpoints.resolve(), self.checkpoints):
+            text = text.replace(f"{folder}{os.sep}", "")
+        return reworded(error, text)
 
     def _note(self, progress: Progress) -> bool:
         self.status = replace(self.status, phase="training", progress=progress)
@@ -193,7 +207,7 @@ def load_zip(file: Path, stopping: Callable[[], bool] = lambda: False) -> Data:
         try:
             data = load_image_folder(root, cached=False)
         except UserError as error:  # of the zip, for its reader
-            raise UserError(str(error).replace(str(root), file.name)) from error
+            raise reworded(error, str(error).replace(str(root), file.name)) from error
         return replace(data, origin=f"images of {file.name}")
 
 

@@ -12,7 +12,15 @@ from cifar_torch.data import Data
 from cifar_torch.recipes import RECIPES, get_recipe
 from cifar_torch.webui.datasets import training_data
 from cifar_torch.webui.drawings import learning_curves
-from cifar_torch.webui.page import QUIET, Page, explained, get_classifier, menu, told
+from cifar_torch.webui.page import (
+    QUIET,
+    Page,
+    explained,
+    get_classifier,
+    in_other_words,
+    menu,
+    told,
+)
 from cifar_torch.webui.runner import Runner, Status, load_zip
 from cifar_torch.webui.words import Words, label
 
@@ -48,11 +56,13 @@ def tab(page: Page, gradio_tab: gr.Tab, runner: Runner | None) -> None:
     seen, shown = [page.open_tab, page.model, page.language], [state, timer, page.model]
     looking = QUIET | {"concurrency_id": gradio_tab.id}  # as in page.on_view
     recipe.input(functools.partial(_values_of, list(knobs)), recipe, list(knobs.values()), **QUIET)
-    start.click(
+    started = start.click(
         functools.partial(_start, page, runner, list(knobs)),
         [page.language, page.model, name, begin_with, archive, recipe, *knobs.values()],
         **QUIET,
-    ).then(show, seen, shown, **looking)
+    )
+    started.then(show, seen, shown, **looking)
+    started.failure(show, seen, shown, **looking)  # Gradio's then waits for a success
     stop.click(runner.stop, **QUIET).then(show, seen, shown, **looking)
     timer.tick(show, seen, shown, **looking)
     page.on_view(gradio_tab, show, seen, shown)
@@ -96,13 +106,16 @@ def _start(
 ) -> None:
     words = Words(language)
     with told(words):
-        start_from = get_classifier(page, model, words).checkpoint if begin_with else None
+        start_from = get_classifier(page, model).checkpoint if begin_with else None
         chosen = get_recipe(recipe, **dict(zip(knobs, values, strict=True)))
         runner.start(name.strip(), chosen, functools.partial(_load, runner, archive), start_from)
 
 
 def _load(runner: Runner, archive: str | None) -> Data:
-    return load_zip(Path(archive), lambda: runner.stopping) if archive else training_data()
+    if archive:
+        return load_zip(Path(archive), lambda: runner.stopping)
+    with in_other_words("images"):
+        return training_data()
 
 
 def _show(
@@ -130,7 +143,7 @@ def status_html(status: Status, words: Words, stopping: bool = False) -> str:
     if progress.teaching:
         taught = words("train.teacher", epoch=progress.epoch, epochs=progress.epochs)
         return f"<p role='status'>{said}</p><p>{taught}</p>"
-    done = progress.step / max(progress.steps, 1)
+    done = (progress.epoch - 1 + progress.step / max(progress.steps, 1)) / progress.epochs
     numbers = ""  # an epoch that has just begun has none yet
     if progress.step:
         numbers = words(

@@ -42,6 +42,12 @@ def test_mistakes_end_with_a_sentence(arguments, message):
     assert "Traceback" not in ended.stderr
 
 
+def test_a_folder_of_images_that_is_not_there_is_known_at_the_start(monkeypatch, tmp_path):
+    monkeypatch.setenv("CIFAR_TORCH_IMAGE_FOLDER", str(tmp_path / "pictures"))
+    with pytest.raises(UserError, match=r"CIFAR_TORCH_IMAGE_FOLDER is .*no such folder"):
+        read_options([])
+
+
 def test_a_port_in_use_ends_with_a_sentence(app, checkpoints):
     port = app.url.rsplit(":", 1)[1]
     ended = run_app("--checkpoints", checkpoints, "--port", port)

@@ -1,5 +1,6 @@
 """The fourth tab: training from the page, and the zips that come with it."""
 
+import functools
 import json
 import re
 import shutil
@@ -18,11 +19,11 @@ from playwright.sync_api import expect
 from cifar_torch import kernels, training
 from cifar_torch.checkpoint import STATE
 from cifar_torch.classifier import Classifiers
-from cifar_torch.data import load_image_folder
+from cifar_torch.data import Data, load_image_folder
 from cifar_torch.errors import UserError
 from cifar_torch.progress import Progress, Stopped
 from cifar_torch.recipes import RECIPES, get_recipe
-from cifar_torch.webui import train
+from cifar_torch.webui import classify, inside, results, train
 from cifar_torch.webui.page import explained, get_classifier
 from cifar_torch.webui.runner import (
     MAX_BYTES,
@@ -33,6 +34,7 @@ from cifar_torch.webui.runner import (
     unpack_images,
 )
 from cifar_torch.webui.words import Words
+from tests.conftest import EXAMPLES
 from tests.pictures import write_image_folder
 from tests.server import ROOT
 from tests.webui.visitor import browser_test, choose_example, open_tab
@@ -64,6 +66,33 @@ def test_a_visitor_trains_on_pictures_of_their_own(visit, app, tmp_path):
     open_tab(page, "classify")
     choose_example(page, "cat")
     assert re.search("cross|disc|ring|square", page.locator("#answer").inner_text())
+
+
+@browser_test
+def test_who_may_not_start_sees_the_run_that_is_in_the_way(visit, tmp_path):
+    write_image_folder(tmp_path / "things", per_class=12)
+    entries = {
+        file.relative_to(tmp_path).as_posix(): file.read_bytes()
+        for file in (tmp_path / "things").rglob("*.png")
+    }
+    mine, other = visit(), visit()
+    open_tab(other, "train")
+    other.locator("#training p").first.wait_for()
+    open_tab(mine, "train")
+    mine.locator("#name input, #name textarea").fill("long")
+    mine.locator("#epochs input[type=number]").fill("200")
+    mine.locator("#epochs input[type=number]").press("Tab")
+    mine.locator("input[type=file]").last.set_input_files(write_zip(tmp_path / "z.zip", entries))
+    mine.locator("#archive .file-preview").wait_for()
+    mine.locator("#start").dblclick()
+    mine.get_by_text("long is learning").wait_for()
+    assert mine.locator("[data-testid=toast-text]").count() == 0
+    other.locator("#start").click()
+    other.get_by_text(Words("en")("error.busy")).wait_for()
+    other.get_by_text("long is learning").wait_for()
+    other.locator("#stop").click()
+    for page in (mine, other):
+        expect(page.locator("#training")).to_contain_text("long was stopped", timeout=60_000)
 
 
 @browser_test
@@ -257,10 +286,36 @@ def test_visitors_get_no_path_of_a_model_that_cannot_be_read(tmp_path, capsys):
     shutil.copytree(ROOT / "checkpoints" / "report", tmp_path / "report")
     page = SimpleNamespace(classifiers=Classifiers(tmp_path))
     (tmp_path / "report" / "model.safetensors").write_bytes(b"")
-    with pytest.raises(gr.Error) as found:
-        get_classifier(page, "report", Words("en"))
-    assert found.value.message == Words("en")("error.model")
+    for name in ("report", "gone"):
+        with pytest.raises(UserError) as found:
+            get_classifier(page, name)
+        assert explained(found.value, Words("vi")) == Words("vi")("error.model")
     assert str(tmp_path) in capsys.readouterr().err  # its owner does
+    # What is known of another model does not stay in sight.
+    said = Words("en")("error.model")
+    picture = str(EXAMPLES / "cat.png")
+    assert said in classify.answer(page, picture, "report", "en")[0]
+    assert said in results._report(page, "report", "en")
+    assert said in inside._show(page, "report", "en", picture, None, "conv2d", None, 0, 0)[1]
+
+
+def test_visitors_get_no_folder_of_the_server_when_a_run_fails(tmp_path, monkeypatch, capsys):
+    runner = Runner(Classifiers(tmp_path, default=ROOT / "checkpoints" / "report"))
+
+    def fail(load: Callable[[], Data]) -> str:
+        runner.start("mine", get_recipe("report"), load)
+        wait_until(lambda: not runner.status.running)
+        return explained(runner.status.error, Words("en"))
+
+    monkeypatch.setenv("CIFAR_TORCH_IMAGE_FOLDER", str(tmp_path / "pictures"))
+    assert fail(functools.partial(train._load, runner, None)) == Words("en")("error.images")
+
+    def full(*arguments, **options):
+        raise UserError(f"cannot write {tmp_path / 'mine'}: No space left on device.")
+
+    monkeypatch.setattr(training, "train", full)
+    assert fail(lambda: None) == "cannot write mine: No space left on device."
+    assert capsys.readouterr().err.count("mine could not be trained: ") == 2
 
 
 def test_a_zip_is_called_by_its_name_and_its_errors_say_nothing_of_this_machine(tmp_path):
