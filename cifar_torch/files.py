@@ -104,9 +104,9 @@ def changed_folder(folder: Path) -> Iterator[Path]:
 
 def entries(folder: Path) -> set[Path]:
     """What stands in `folder`, or will again in a moment: what a writer is just replacing."""
-    names = {path.name for path in folder.glob("*")}
-    names |= {match[1] for match in map(OLD.fullmatch, names) if match}
-    return {folder / name for name in names if not name.startswith(".")}
+    names = os.listdir(folder) if folder.is_dir() else []
+    back = (match[1] for match in map(OLD.fullmatch, names) if match)
+    return {folder / name for name in (*names, *back) if not name.startswith(".")}
 
 
 def places(folder: Path) -> tuple[Path, Path, Path]:
