@@ -125,6 +125,7 @@ class Trainer:
             training, validation = data.hold_out(recipe.hold_out)
         self.batches = Batches(training, recipe, seed, processes)
         self.validation = validation.to(self.device)
+        self.test_fingerprint = data.test.fingerprint()
         self.steps = self.batches.steps
         self.started_from = start_from.title if start_from else None
         self.run = Run(make_model(data, recipe, seed, start_from).to(self.device), recipe)
@@ -218,7 +219,7 @@ class Trainer:
         return not stopped
 
     def asked_to_stop(self, epoch: int, i: int, watch: Watch) -> bool:
-        """Whether any process is, before step `i` of an epoch."""
+        """Whether any process is asked to stop before step `i` of an epoch."""
         if self.processes.count > 1 and i % AGREE_EVERY:
             return False
         return self.processes.any(watch.wants_stop(partial(self.progress, epoch, i)))
@@ -365,7 +366,7 @@ class Trainer:
                 "train_images": self.batches.known,
                 "held_out_images": len(data.train) - self.batches.known,
                 "test_images": len(data.test),
-                "test_fingerprint": data.test.fingerprint(),
+                "test_fingerprint": self.test_fingerprint,
             },
             "versions": versions(),
         }
