@@ -114,3 +114,10 @@ def test_training_is_off_wherever_strangers_can_reach_the_page(monkeypatch):
     monkeypatch.setenv("GRADIO_SERVER_PORT", "7000")
     options = read_options([])
     assert (options.host, options.port, options.training) == ("0.0.0.0", 7000, False)
+
+
+def test_the_app_starts_without_what_only_training_and_drawing_need():
+    heavy = ("torchvision", "matplotlib", "torch._dynamo", "sympy")
+    code = f"import sys, app; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
