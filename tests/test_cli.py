@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from PIL import Image
 from cifar_torch import evaluation, figures
 from cifar_torch.__main__ import main
 from cifar_torch.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from cifar_torch.data import load_test_images
+from cifar_torch.data import CIFAR10_CLASSES, load_test_images
 from cifar_torch.evaluation import measure
 from cifar_torch.evaluation_text import confusion_lines
 from cifar_torch.model import CifarNet
@@ -104,12 +105,16 @@ def test_own_classes_are_measured_on_their_own_images_and_the_figures_kept(tmp_p
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
 
 
+def write_ten(folder: Path) -> Path:
+    """A test image of each of CIFAR-10's classes, which knows nothing of them."""
+    for name, kind in zip(CIFAR10_CLASSES, 3 * KINDS, strict=False):
+        (folder / "ten" / "test" / name).mkdir(parents=True)
+        draw_thing(kind, 0).save(folder / "ten" / "test" / name / "0.png")
+    return folder / "ten"
+
+
 def test_a_card_tells_other_images_than_the_checkpoints_own(tmp_path):
-    names = json.loads((REPORT / "config.json").read_text())["class_names"]
-    for name, kind in zip(names, 3 * KINDS, strict=False):
-        (tmp_path / "ten" / "test" / name).mkdir(parents=True)
-        draw_thing(kind, 0).save(tmp_path / "ten" / "test" / name / "0.png")
-    own, ten = shutil.copytree(REPORT, tmp_path / "own"), tmp_path / "ten"
+    own, ten = shutil.copytree(REPORT, tmp_path / "own"), write_ten(tmp_path)
     before = json.loads((own / "metrics.json").read_text())
     assert before["measured_on"] is None and "photos" in before
     assert run_cifar_torch("evaluate", own, "--image-folder", ten, "--save").returncode == 0
@@ -119,7 +124,7 @@ def test_a_card_tells_other_images_than_the_checkpoints_own(tmp_path):
     assert "On 10 images (of the folder ten): accuracy" in card
     assert '{name: "images of the folder ten", type' in card
     config = json.loads((own / "config.json").read_text())
-    images = load_test_images(ten, tuple(names))
+    images = load_test_images(ten, CIFAR10_CLASSES)
     config["data"]["test_fingerprint"] = images.fingerprint()
     (own / "config.json").write_text(json.dumps(config))
     assert run_cifar_torch("evaluate", own, "--image-folder", ten, "--save").returncode == 0
@@ -187,13 +192,10 @@ def test_evaluate_draws_figures_and_refuses_other_classes(tmp_path):
     folder = write_image_folder(tmp_path / "things", 3)
     done = run_cifar_torch("evaluate", REPORT, "--image-folder", folder)
     assert done.returncode == 2 and "are not the classes asked for" in done.stderr
-    names = json.loads((REPORT / "config.json").read_text())["class_names"]
-    for name, kind in zip(names, 3 * KINDS, strict=False):
-        (tmp_path / "ten" / "test" / name).mkdir(parents=True)
-        draw_thing(kind, 0).save(tmp_path / "ten" / "test" / name / "0.png")
-    flat = run_cifar_torch("evaluate", REPORT, "--image-folder", tmp_path / "ten" / "test")
+    ten = write_ten(tmp_path)
+    flat = run_cifar_torch("evaluate", REPORT, "--image-folder", ten / "test")
     assert "has no test/: all of its images are measured" in flat.stderr
-    options = ["--image-folder", tmp_path / "ten", "--out", tmp_path / "figures", "--json"]
+    options = ["--image-folder", ten, "--out", tmp_path / "figures", "--json"]
     done = run_cifar_torch("evaluate", REPORT, *options)
     found = json.loads(done.stdout)
     assert found["images"] == 10 and len(found["confusion"]) == 10

@@ -60,13 +60,15 @@ def test_replays_do_what_single_steps_do_and_wait_for_nothing(monkeypatch):
         torch.manual_seed(0)
         run = Run(CifarNet(dropout=0.0).to(device), recipe)
         step = make_step(run.weights, run.optimizer, recipe, torch.float32, Processes(device))
-        for i in range(steps):
-            if i == 6:  # by now the graph is there
-                torch.cuda.set_sync_debug_mode("error")
-            count = 4 if i % 6 == 5 else 8
-            few = (images[:count], targets[:count], labels[:count])
-            step(*few, count, 0.01 / (i + 1), (0, i))
-        torch.cuda.set_sync_debug_mode("default")
+        try:
+            for i in range(steps):
+                if i == 6:  # by now the graph is there
+                    torch.cuda.set_sync_debug_mode("error")
+                count = 4 if i % 6 == 5 else 8
+                few = (images[:count], targets[:count], labels[:count])
+                step(*few, count, 0.01 / (i + 1), (0, i))
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
         return run.weights.vectors[0]
 
     replayed = weights_after(14)

@@ -42,11 +42,7 @@ from tests.webui.visitor import browser_test, choose_example, open_tab
 
 @browser_test
 def test_a_visitor_trains_on_pictures_of_their_own(visit, app, tmp_path):
-    pictures = write_image_folder(tmp_path / "things", per_class=12)
-    archive = tmp_path / "things.zip"
-    with zipfile.ZipFile(archive, "w") as zip_file:
-        for file in pictures.rglob("*.png"):
-            zip_file.write(file, file.relative_to(tmp_path))
+    archive = write_zip(tmp_path / "things.zip", zipped_things(tmp_path, per_class=12))
     page = visit()
     open_tab(page, "train")
     page.locator("#name input, #name textarea").fill("things")
@@ -70,11 +66,7 @@ def test_a_visitor_trains_on_pictures_of_their_own(visit, app, tmp_path):
 
 @browser_test
 def test_who_may_not_start_sees_the_run_that_is_in_the_way(visit, tmp_path):
-    write_image_folder(tmp_path / "things", per_class=12)
-    entries = {
-        file.relative_to(tmp_path).as_posix(): file.read_bytes()
-        for file in (tmp_path / "things").rglob("*.png")
-    }
+    archive = write_zip(tmp_path / "z.zip", zipped_things(tmp_path, per_class=12))
     mine, other = visit(), visit()
     open_tab(other, "train")
     other.locator("#training p").first.wait_for()
@@ -82,7 +74,7 @@ def test_who_may_not_start_sees_the_run_that_is_in_the_way(visit, tmp_path):
     mine.locator("#name input, #name textarea").fill("long")
     mine.locator("#epochs input[type=number]").fill("200")
     mine.locator("#epochs input[type=number]").press("Tab")
-    mine.locator("input[type=file]").last.set_input_files(write_zip(tmp_path / "z.zip", entries))
+    mine.locator("input[type=file]").last.set_input_files(archive)
     mine.locator("#archive .file-preview").wait_for()
     mine.locator("#start").dblclick()
     mine.get_by_text("long is learning").wait_for()
@@ -319,11 +311,7 @@ def test_visitors_get_no_folder_of_the_server_when_a_run_fails(tmp_path, monkeyp
 
 
 def test_a_zip_is_called_by_its_name_and_its_errors_say_nothing_of_this_machine(tmp_path):
-    write_image_folder(tmp_path / "things", per_class=3)
-    entries = {
-        file.relative_to(tmp_path).as_posix(): file.read_bytes()
-        for file in (tmp_path / "things").rglob("*.png")
-    }
+    entries = zipped_things(tmp_path, per_class=3)
     assert load_zip(write_zip(tmp_path / "my.zip", entries)).origin == "images of my.zip"
     one_each = {name: content for name, content in entries.items() if name.endswith("/000.png")}
     with pytest.raises(UserError, match=r"^my.zip has one image of each class"):
@@ -352,6 +340,13 @@ def test_a_name_that_is_taken_is_refused(visit):
     page.locator("#name input, #name textarea").fill("best")
     page.locator("#start").click()
     page.get_by_text(Words("vi")("error.taken")).wait_for()
+
+
+def zipped_things(folder: Path, per_class: int) -> dict[str, bytes]:
+    """What a zip of a folder of images holds: the names, and what is in them."""
+    things = write_image_folder(folder / "things", per_class)
+    files = things.rglob("*.png")
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
 
 
 def write_zip(file: Path, entries: dict[str, bytes]) -> Path:
