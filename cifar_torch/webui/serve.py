@@ -74,11 +74,14 @@ def launch(demo: gr.Blocks, batcher: Batcher, runner: Runner, options: Options) 
             ssr_mode=False,
             pwa=False,
         )
+    except KeyboardInterrupt:
+        pass  # Gradio had begun to listen, but did not wait for it yet
     except OSError as error:
         if "empty port" not in str(error):
             raise
         raise UserError(_cannot_listen(options.host, options.port)) from error
     finally:
+        demo.close(verbose=False)
         if runner.status.running:
             print("Ending the run that is under way.")
         runner.end()
