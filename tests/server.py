@@ -23,6 +23,7 @@ class Running:
 
     url: str
     log: IO[bytes]
+    process: subprocess.Popen[bytes]
 
     def output(self) -> str:
         """What it has printed so far."""
@@ -49,12 +50,12 @@ def running(command: Sequence[str | Path], port: int, **popen: Any) -> Iterator[
     """Any command that serves on a port of this machine; at most 90 s may pass until it does."""
     environment = {**popen.pop("env", os.environ), "PYTHONUNBUFFERED": "1"}
     with tempfile.NamedTemporaryFile(suffix=".log") as log:
-        app = Running(f"http://127.0.0.1:{port}", log)
         process = subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT, env=environment, **popen
         )
+        app = Running(f"http://127.0.0.1:{port}", log, process)
         try:
-            _wait(process, app)
+            _wait(app)
             yield app
         finally:
             process.terminate()
@@ -65,12 +66,12 @@ def running(command: Sequence[str | Path], port: int, **popen: Any) -> Iterator[
                 process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], app: Running) -> None:
+def _wait(app: Running) -> None:
     end = time.monotonic() + 90
-    while time.monotonic() < end and process.poll() is None:
+    while time.monotonic() < end and app.process.poll() is None:
         try:
             if httpx.get(app.url, timeout=10).is_success:
                 return
         except httpx.TransportError:
             time.sleep(0.05)
-    raise AssertionError(f"{process.args} does not serve:\n{app.output()}")
+    raise AssertionError(f"{app.process.args} does not serve:\n{app.output()}")

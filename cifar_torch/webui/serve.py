@@ -4,6 +4,7 @@ import inspect
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -73,9 +74,12 @@ def launch(demo: gr.Blocks, batcher: Batcher, runner: Runner, options: Options) 
             run_history=False,
             ssr_mode=False,
             pwa=False,
+            prevent_thread_lock=True,  # else uploads would stay where a page is open at the end
         )
+        while True:
+            time.sleep(3600)
     except KeyboardInterrupt:
-        pass  # Gradio had begun to listen, but did not wait for it yet
+        pass
     except OSError as error:
         if "empty port" not in str(error):
             raise
