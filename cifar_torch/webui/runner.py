@@ -212,11 +212,13 @@ def load_zip(file: Path, stopping: Callable[[], bool] = lambda: False) -> Data:
 
 
 def unpack_images(file: Path, folder: Path, stopping: Callable[[], bool] = lambda: False) -> Path:
-    """Unpack the images of a zip, and nothing else, into `folder`; returns the folder of the
-    classes in it. Raises TrainingError: not a zip, too large, or without a folder a class."""
+    """Unpack the images of a zip into `folder`, and of all else the folders alone, as a class
+    without images is not to be dropped in silence; returns the folder of the classes in it.
+    Raises TrainingError: not a zip, too large, or without a folder a class."""
     try:
         with zipfile.ZipFile(file) as archive:
-            entries = [entry for entry in archive.infolist() if _is_image(entry)]
+            kept = filter(None, map(_kept, archive.infolist()))
+            entries = {entry.filename: entry for entry in kept}.values()
             if len(entries) > MAX_FILES or sum(e.file_size for e in entries) > MAX_BYTES:
                 raise TrainingError(
                     "zip_large",
@@ -243,8 +245,12 @@ def _folders(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_dir()]
 
 
-def _is_image(entry: zipfile.ZipInfo) -> bool:
+def _kept(entry: zipfile.ZipInfo) -> zipfile.ZipInfo | None:
+    """An image itself, for another file its folder; None: hidden, or a link."""
     path = PurePosixPath(entry.filename)
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    link = stat.S_ISLNK(entry.external_attr >> 16)
-    return path.suffix.lower() in EXTENSIONS and not (hidden or link or entry.is_dir())
+    if hidden or stat.S_ISLNK(entry.external_attr >> 16):
+        return None
+    if entry.is_dir() or path.suffix.lower() in EXTENSIONS:
+        return entry
+    return zipfile.ZipInfo(f"{path.parent}/")

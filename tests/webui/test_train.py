@@ -380,6 +380,12 @@ def test_the_classes_of_a_zipped_folder_are_found(tmp_path):
     assert unpack_images(archive, tmp_path / "out") == tmp_path / "out" / "my set"
 
 
+def test_a_class_of_a_zip_without_images_is_not_dropped_in_silence(tmp_path):
+    entries = {"a/1.png": b"1", "b/1.png": b"1", "c/1.heic": b"1"}
+    with pytest.raises(UserError, match=r"the class folder x\.zip/c has no images in it"):
+        load_zip(write_zip(tmp_path / "x.zip", entries))
+
+
 def test_a_zip_bomb_and_a_file_that_is_no_zip_are_refused(tmp_path):
     bomb = tmp_path / "bomb.zip"
     with zipfile.ZipFile(bomb, "w") as archive:
