@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # run.py starts this file
 
 CLASSES = 10
 MAX_IMAGES = 8000
+FLOPS = 246e6  # of a training image: 82 million forward, and twice as many backward
 
 
 @cache
@@ -110,7 +111,7 @@ class Keras:
 
 
 class PyTorch:
-    """The report's network in plain PyTorch, float32."""
+    """The report's network in plain PyTorch."""
 
     def __init__(self) -> None:
         import torch
@@ -134,14 +135,16 @@ class PyTorch:
             model = model.to(memory_format=self.torch.channels_last)
         return model, self.torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 
-    def train(self, data: str, batch: int, images: int) -> float:
-        """Images a second of one epoch, with `data` from a "loader" or as one "tensor"."""
+    def train(self, data: str, batch: int, images: int, autocast: bool = False) -> float:
+        """Images a second of one epoch, with `data` from a "loader" or as one "tensor"; float32,
+        or bf16 autocast."""
         model, optimizer = self.model(data == "tensor")
         criterion = self.torch.nn.CrossEntropyLoss()
         started, loss_sum = time.perf_counter(), 0.0
         for x, y in getattr(self, data)(batch, images):
             optimizer.zero_grad()
-            loss = criterion(model(x), y)
+            with self.torch.autocast("cpu", enabled=autocast):
+                loss = criterion(model(x), y)
             loss.backward()
             optimizer.step()
             loss_sum += loss.item()
@@ -212,7 +215,7 @@ class Project:
             Split(x[:images], y[:images]), Split(x[:500], y[:500]), CIFAR10_CLASSES, "noise"
         )
 
-    def _trainer(self, precision: str, batch: int, images: int) -> Any:
+    def _trainer(self, precision: str, batch: int, images: int, dropout: float) -> Any:
         import torch
 
         from cifar_torch.processes import Processes
@@ -220,33 +223,42 @@ class Project:
         from cifar_torch.recipes import get_recipe
         from cifar_torch.training import Trainer
 
-        recipe = get_recipe("report", batch_size=batch, epochs=1000)
+        recipe = get_recipe("report", batch_size=batch, epochs=1000, dropout=dropout)
         nowhere, processes = Path(os.devnull), Processes(torch.device("cpu"))
         trainer = Trainer(self._data(images), recipe, nowhere, processes, precision, 0)
         trainer.prepare(Watch())
         return trainer
 
-    def train(self, precision: str, batch: int, images: int) -> float:
+    def train(self, precision: str, batch: int, images: int, dropout: float = 0.2) -> float:
         """Images a second of one epoch of recipe report."""
         from cifar_torch.progress import Watch
 
-        trainer = self.trainer(precision, batch, images)
+        trainer = self.trainer(precision, batch, images, dropout)
         trainer.run.seconds = 0.0
         trainer.train_epoch(trainer.run.step // trainer.steps, Watch())
         return images / trainer.run.seconds
 
-    def memory(self, epochs: int, images: int) -> list[float]:
-        """Resident memory in MB at the end of each epoch of a whole run, saving included."""
+    def limit(self, precision: str) -> float:
+        """Images a second, if training were nothing but its multiplications, done as fast as those
+        of two large matrices."""
         import torch
 
+        size, dtype = 2048, torch.bfloat16 if precision == "bf16" else torch.float32
+        a, b = torch.randn(2, size, size).to(dtype)
+        return 2 * size**3 / (_median_ms(lambda: a @ b, 5) / 1000) / FLOPS
+
+    def memory(self, epochs: int, images: int) -> list[float]:
+        """Resident memory in MB at the end of each epoch of a run that saves after every one."""
+        import torch
+
+        from cifar_torch import training
         from cifar_torch.processes import Processes
         from cifar_torch.progress import Watch
         from cifar_torch.recipes import get_recipe
-        from cifar_torch.training import Trainer
 
         resident = []
 
-        class Watched(Trainer):
+        class Watched(training.Trainer):
             def epoch_row(self, epoch: int) -> dict[str, float]:
                 pages = int(Path("/proc/self/statm").read_text().split()[1])
                 resident.append(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
@@ -254,6 +266,7 @@ class Project:
 
         recipe = get_recipe("report", batch_size=128, epochs=epochs)
         processes = Processes(torch.device("cpu"))
+        training.SAVE_EVERY = 0.0
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "out"
             trainer = Watched(self._data(images), recipe, out, processes, "auto", 0)

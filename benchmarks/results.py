@@ -89,9 +89,11 @@ def _machine(name: str, results: dict[str, Any]) -> str:
     """The results of one machine in Markdown."""
     about = results["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    rounds = max(len(row["rounds"]) for part in results["sections"] for row in part["rows"])
     return f"""## {name}
 
-- When: {results["date"]}, {results["minutes"]:.1f} minutes, {results["rounds"]} rounds.
+- When: {results["date"]}, of commit {results["commit"]}, in {results["minutes"]:.1f} minutes and up
+  to {rounds} rounds.
 - Machine: {about["cores"]} cores, {about["system"]}; `--precision auto` takes
   {about["precision"]}.
 - Versions: {versions}.

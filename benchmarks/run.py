@@ -57,14 +57,15 @@ class Verdict:
 
 def training_rows(quick: bool, images: int, precisions: tuple[str, ...]) -> dict[str, Row]:
     """By a short name; each measures an epoch of `images`. With `quick` those alone which a bar
-    needs, and Keras half the images."""
+    needs, up to batch 128, and Keras half the images."""
     rows = {}
+    batches = (32, 128) if quick else (32, 128, 256)
 
     def add(name: str, title: str, contender: str, batch: int, images: int, **more: Any) -> None:
         arguments = {"batch": batch, "images": images, **more}
         rows[name] = Row(f"{title}, batch {batch}", contender, arguments)
 
-    for batch in (32, 128):
+    for batch in batches:
         own = images // 2 if quick else images
         add(f"keras {batch}", "Keras on TensorFlow", "keras", batch, own, policy=KERAS)
         if "bf16" in precisions:
@@ -72,12 +73,17 @@ def training_rows(quick: bool, images: int, precisions: tuple[str, ...]) -> dict
     if not quick:
         add("loader", "PyTorch, DataLoader and transforms", "pytorch", 32, images, data="loader")
         add("tensor", "PyTorch, images as one tensor", "pytorch", 32, images, data="tensor")
+        for batch in (32, 128) if "bf16" in precisions else ():
+            title, more = "the same, bf16 autocast", {"data": "tensor", "autocast": True}
+            add(f"autocast {batch}", title, "pytorch", batch, images, **more)
     for precision in precisions:
-        for batch in (32, 128, 256):
-            name = f"{precision} {batch}"
+        for batch in batches:
+            name, title = f"{precision} {batch}", f"this project, {precision}"
             if not quick or name in {bar.ours for bar in TRAINING_BARS}:
-                title = f"this project, {precision}"
                 add(name, title, "project", batch, images, precision=precision)
+        for batch in () if quick else (32, 128):
+            name, title = f"{precision} {batch} bare", "the same without dropout"
+            add(name, title, "project", batch, images, precision=precision, dropout=0.0)
     return rows
 
 
@@ -86,6 +92,8 @@ TRAINING_BARS = (
     Bar("batch 32, fp32, over the faster Keras", "fp32 32", ("keras 32", "mixed 32"), 1.2),
     Bar("batch 128, bf16, over Keras mixed_bfloat16", "bf16 128", ("mixed 128",), 1.9),
     Bar("batch 128, bf16, over Keras default", "bf16 128", ("keras 128",), 3.5),
+    Bar("batch 256, bf16, over Keras mixed_bfloat16", "bf16 256", ("mixed 256",), 1.9),
+    Bar("batch 256, bf16, over Keras default", "bf16 256", ("keras 256",), 3.5),
 )
 BULK_BARS = (
     Bar("bulk answers, fp32, over Keras", "bulk fp32", ("bulk keras",), 1.2),
@@ -93,8 +101,9 @@ BULK_BARS = (
 )
 LATENCY_LIMIT = 2.0  # ms
 LINEAR_LIMIT = 1.1  # time per image at the most images over that at the fewest, and its inverse
-GROWTH_LIMIT = 8.0  # MB from the end of the second epoch on
+GROWTH_LIMIT = 8.0  # MB over the second half of the epochs
 SIZES = (2000, 4000, 8000)
+ENOUGH, PATIENCE = 3, 240.0  # rounds that there are at least; seconds after which no other begins
 
 
 class Contender:
@@ -137,11 +146,15 @@ class Bench:
         able = self.hardware["precision"].startswith("bfloat16")
         self.precisions = ("fp32", "bf16") if able else ("fp32",)
 
-    def alternate(self, method: str, rows: dict[str, Row], rounds: int | None = None) -> Rates:
-        """What every row's contender measured in each round, after one round to warm up."""
+    def alternate(self, method: str, rows: dict[str, Row]) -> Rates:
+        """What every row's contender measured in each round, after one round to warm up; fewer
+        rounds where the machine is slow."""
         rates: Rates = {name: [] for name in rows}
-        for turn in range((rounds or self.rounds) + 1):
-            show(f"{method}: round {turn} of {rounds or self.rounds}")
+        started = time.perf_counter()
+        for turn in range(self.rounds + 1):
+            if turn > ENOUGH and time.perf_counter() - started > PATIENCE:
+                break
+            show(f"{method}: round {turn} of {self.rounds}")
             for name, row in rows.items():
                 value = self.contenders[row.contender].ask(method, **row.arguments)
                 if turn:
@@ -186,6 +199,10 @@ def training(bench: Bench, quick: bool, images: int) -> dict[str, Any]:
     """Images a second of training."""
     rows = training_rows(quick, images, bench.precisions)
     rates = bench.alternate("train", rows)
+    for precision in () if quick else bench.precisions:
+        name, title = f"{precision} limit", f"limit: matrix products alone, {precision}"
+        rows[name] = Row(title, "project", {"precision": precision})
+        rates[name] = [bench.contenders["project"].ask("limit", precision=precision)]
     return section("Training, images/s", rows, rates, judge_all(TRAINING_BARS, rates))
 
 
@@ -244,11 +261,12 @@ def growth(bench: Bench, sizes: tuple[int, ...], epochs: int) -> list[dict[str, 
     passed = 1 / LINEAR_LIMIT <= ratio <= LINEAR_LIMIT
     linear = Verdict(title, ratio, min(ratios), max(ratios), LINEAR_LIMIT, passed)
     seconds = {name: [int(name) / rate for rate in rates[name]] for name in rates}
-    resident = bench.contenders["project"].ask("memory", epochs=epochs, images=sizes[0])
-    grown = max(resident[2:]) - resident[1]
-    memory_rows = {str(i): Row(f"epoch {i}", "project", {}) for i in range(1, len(resident) + 1)}
-    memory = {str(i): [value] for i, value in enumerate(resident, 1)}
-    verdict = at_most("growth after the second epoch, MB", [grown], GROWTH_LIMIT)
+    resident = bench.contenders["project"].ask("memory", epochs=epochs, images=128)
+    half, step = epochs // 2, max(1, epochs // 10)
+    grown = max(resident[half:]) - resident[half - 1]
+    memory = {str(i): [resident[i - 1]] for i in range(step, epochs + 1, step)}
+    memory_rows = {i: Row(f"after epoch {i}", "project", {}) for i in memory}
+    verdict = at_most("growth over the second half, MB", [grown], GROWTH_LIMIT)
     return [
         section("Time of an epoch, s", rows, seconds, [linear]),
         section("Resident memory, MB", memory_rows, memory, [verdict]),
@@ -274,6 +292,12 @@ def section(
     }
 
 
+def commit() -> str:
+    """Of the code that is measured; with a plus where it has been changed since."""
+    git = ["git", "-C", str(HERE), "describe", "--always", "--exclude=*", "--dirty=+"]
+    return subprocess.run(git, capture_output=True, text=True).stdout.strip() or "unknown"
+
+
 def machine(bench: Bench) -> dict[str, str]:
     """Where the figures were measured."""
     return {
@@ -291,7 +315,7 @@ def measure(rounds: int, quick: bool, tiny: bool) -> dict[str, Any]:
         if not quick:
             sections.append(bulk(bench, 256 if tiny else 5000))
             sections.append(latency(bench, 3 if tiny else 50))
-            sections += growth(bench, (256, 512) if tiny else SIZES, 3 if tiny else 8)
+            sections += growth(bench, (256, 512) if tiny else SIZES, 4 if tiny else 120)
         versions: dict[str, str] = {}
         for name in ("project", "keras"):
             versions |= bench.contenders[name].ask("versions")
@@ -299,7 +323,7 @@ def measure(rounds: int, quick: bool, tiny: bool) -> dict[str, Any]:
             "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
             "machine": machine(bench),
             "versions": versions,
-            "rounds": rounds,
+            "commit": commit(),
             "minutes": (time.perf_counter() - started) / 60,
             "sections": sections,
         }
@@ -311,7 +335,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="the ratios of training, in 90 s")
     parser.add_argument("--tiny", action="store_true", help="one short round, to see that it runs")
-    parser.add_argument("--rounds", type=int, help="default: 7, with --quick 3")
+    parser.add_argument("--rounds", type=int, help="at most so many; default: 7, with --quick 3")
     parser.add_argument("--readme", action="store_true", help="write README.md from latest.json")
     args = parser.parse_args()
     if args.readme:
