@@ -146,24 +146,27 @@ def _test_images(args: argparse.Namespace, checkpoint: "Checkpoint") -> "tuple[S
     images."""
     from cifar_torch.data import CIFAR10_CLASSES, CIFAR10_ORIGIN, load_cifar10, load_test_images
 
+    everything = args.image_folder and not (args.image_folder / "test").is_dir()
     if args.image_folder:
         images = load_test_images(args.image_folder, checkpoint.class_names, args.strict)
         measured_on = f"of the folder {args.image_folder.resolve().name}"
-        if not (args.image_folder / "test").is_dir():
+        if everything:
             measured_on = f"all {measured_on}, which it may have been trained on"
-            print(
-                f"{args.image_folder} has no test/: all of its images are measured, those that the "
-                "network may have been trained on among them.",
-                file=sys.stderr,
-            )
     elif checkpoint.class_names == CIFAR10_CLASSES:
         images, measured_on = load_cifar10(args.data).test, f"of {CIFAR10_ORIGIN}"
     else:
         raise UserError(
             f"{args.checkpoint} has classes of its own; give their images with --image-folder."
         )
-    own = checkpoint.config.get("data", {}).get("test_fingerprint") == images.fingerprint()
-    return images, None if own else measured_on
+    if checkpoint.config.get("data", {}).get("test_fingerprint") == images.fingerprint():
+        return images, None
+    if everything:
+        print(
+            f"{args.image_folder} has no test/: all of its images are measured, those that the "
+            "network may have been trained on among them.",
+            file=sys.stderr,
+        )
+    return images, measured_on
 
 
 def _keep(

@@ -105,8 +105,11 @@ def _limits(config: dict[str, Any]) -> str:
         "text, of which it knows nothing."
     )
     return (
-        f"## Limits\n\n{answers} It looks at 32x32 pixels, which one thing should fill. It is not "
-        "for decisions about people, nor for anything where a mistake does harm."
+        "## What for, and what not\n\nFor teaching and trying out how a small network learns and "
+        f"answers, and as a start for classifiers of one's own pictures. {answers} It looks at "
+        "32x32 pixels, which one thing should fill. It is not for decisions about people, nor for "
+        "anything where a mistake does harm. The licence is that of the weights; the images that "
+        "they learned from have terms of their own."
     )
 
 
@@ -204,11 +207,15 @@ def _epochs(count: int) -> str:
 
 
 def _confusions(metrics: dict[str, Any], most: int = 3) -> str:
-    names = list(metrics["by_class"])
-    rows = zip(names, confusion_shares(metrics["confusion"]), strict=True)
+    names, confusion = list(metrics["by_class"]), metrics["confusion"]
+    rows = enumerate(confusion_shares(confusion))
     mistakes = sorted(
-        ((share, a, b) for a, row in rows for b, share in zip(names, row, strict=True) if a != b),
-        reverse=True,
+        ((share, a, b) for a, row in rows for b, share in enumerate(row) if a != b), reverse=True
     )
-    told = [f"{share:.0%} of {a} taken for {b}" for share, a, b in mistakes[:most] if share]
+    told = [
+        f"{share:.0%} of {names[a]} taken for {names[b]} "
+        f"({_interval(wilson_interval(confusion[a][b], sum(confusion[a])))})"
+        for share, a, b in mistakes[:most]
+        if share
+    ]
     return f"Most often confused: {'; '.join(told) or 'nothing'}."

@@ -221,7 +221,7 @@ def measure(
     probabilities, answers = scores.exp(), scores.argmax(dim=1)
     right = int((answers == labels).sum())
     confusion = torch.bincount(labels * classes + answers, minlength=classes**2).view(classes, -1)
-    by_class = confusion.diag() / confusion.sum(dim=1).clamp(min=1)
+    by_class = confusion.diag().double() / confusion.sum(dim=1).clamp(min=1)
     bins = reliability_bins(probabilities, labels)
     metrics = {
         "accuracy": right / total,

@@ -45,23 +45,31 @@ def _one_view(metrics: dict[str, Any]) -> list[str]:
 
 
 def describe_photos(photos: dict[str, Any]) -> str:
-    """Those about photographs."""
+    """Those about photographs, with their 95% intervals."""
+
+    def share(key: str) -> str:
+        low, high = photos[f"{key}_ci95"]
+        return f"{photos[key]:.1%} ({low:.1%} to {high:.1%})"
+
+    def area(key: str) -> str:
+        low, high = photos[f"{key}_ci95"]
+        return f"{photos[key]:.3f} ({low:.3f} to {high:.3f})"
+
     lines = []
     if photos["known"]:
-        lines.append(
-            f"Photographs of known things: {photos['accuracy']:.1%} of {photos['known']} right; "
-            f"{photos['answered_right']:.1%} right and not answered «none»"
-        )
+        lines += [
+            f"Photographs of known things ({photos['known']}): {share('accuracy')} right",
+            f"  {share('answered_right')} right and not answered «none»",
+        ]
     if photos["none"]:
-        against_photos = (
-            f", against the photographs of known things {photos['none_auroc_photos']:.3f}"
-            if photos["known"]
-            else ""
-        )
-        lines.append(
+        lines += [
             f"Photographs of none of the classes ({photos['none']}): "
-            f"{photos['none_answered_none']:.1%} answered «none»; AUROC against the test images "
-            f"{photos['none_auroc']:.3f}{against_photos}; {photos['none_accepted_at_95']:.1%} "
-            "accepted when 95% of the test images are"
+            f"{share('none_answered_none')} answered «none»",
+            f"  {share('none_accepted_at_95')} accepted when 95% of the test images are",
+            f"  AUROC against the test images {area('none_auroc')}",
+        ]
+    if photos["known"] and photos["none"]:
+        lines.append(
+            f"  AUROC against the photographs of known things {area('none_auroc_photos')}"
         )
     return "\n".join(lines)
