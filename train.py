@@ -1,6 +1,7 @@
 """Train the network: `python train.py --device cuda`."""
 
 import argparse
+import io
 import os
 import shlex
 import sys
@@ -8,9 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from cifar_torch.errors import UserError
-from cifar_torch.recipes import RECIPES, Recipe, changed, choices
-
-FIRST = next(iter(RECIPES))
+from cifar_torch.recipes import DEFAULT_RECIPE, RECIPES, Recipe, changed, choices
 
 
 def parser() -> argparse.ArgumentParser:
@@ -22,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
         "  python train.py --image-folder my-pictures --epochs 10 --out checkpoints/mine\n"
         "  python train.py --image-folder my-pictures --start-from checkpoints/best",
     )
-    p.add_argument("--recipe", choices=RECIPES, help="default: report")
+    p.add_argument("--recipe", choices=RECIPES, help=f"default: {DEFAULT_RECIPE.name}")
     p.add_argument("--out", type=Path, help="checkpoint folder to write (default: runs/RECIPE)")
     p.add_argument(
         "--resume",
@@ -91,8 +90,10 @@ def _add_knob(group: argparse._ArgumentGroup, field) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done, 2 a mistake, 130 stopped by Ctrl-C."""
     arguments = sys.argv[1:] if argv is None else argv
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that a console has no letters for
     args = parser().parse_args(arguments)
-    out = args.out or Path("runs") / (args.recipe or FIRST)
+    out = args.out or Path("runs") / (args.recipe or DEFAULT_RECIPE.name)
     # Imported here: --help should not wait for torch.
     from cifar_torch import kernels
     from cifar_torch.checkpoint import load_checkpoint
@@ -110,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
         return replace(data, origin=args.origin) if args.origin else data
 
     kernels.prepare()
-    recipe = RECIPES[args.recipe or FIRST]
+    recipe = RECIPES[args.recipe or DEFAULT_RECIPE.name]
     if begun and args.recipe in (None, begun.recipe.name):
         recipe = begun.recipe
     seed, precision = (begun.seed, begun.precision) if begun else (0, "auto")

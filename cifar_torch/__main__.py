@@ -114,7 +114,8 @@ def evaluate(args: argparse.Namespace) -> int:
     from cifar_torch.evaluation import measure, measure_photos
     from cifar_torch.files import folder_identity
 
-    identity = folder_identity(args.checkpoint)
+    folder = args.checkpoint.resolve()  # the one we may stand in is about to be replaced
+    identity = folder_identity(folder)
     classifier = Classifier.load(args.checkpoint, precision="fp32")  # the same on every machine
     names, temperature = classifier.class_names, classifier.temperature
     images, measured_on = _test_images(args, classifier.checkpoint)
@@ -125,11 +126,10 @@ def evaluate(args: argparse.Namespace) -> int:
         metrics["photos"] = measure_photos(
             classifier.views(photos), labels, logits, temperature, classifier.none_below
         )
+    out = args.out or (folder if args.save else Path("runs/evaluation") / folder.name)
     if args.save:
-        _keep(metrics, classifier.checkpoint, args.checkpoint, identity)
-    usual = Path("runs/evaluation") / args.checkpoint.resolve().name
-    out = args.out or (args.checkpoint if args.save else usual)
-    if out != args.checkpoint:
+        _keep(metrics, classifier.checkpoint, folder, identity)
+    if args.out or not args.save:
         _draw(metrics, out)
     if args.json:
         print(json.dumps(metrics))

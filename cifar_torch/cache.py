@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -13,8 +14,10 @@ from cifar_torch.files import replaced_file
 
 def cache_folder() -> Path:
     """`$XDG_CACHE_HOME/cifar_torch`, or `~/.cache/cifar_torch`."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "cifar_torch"
+    home = os.path.expanduser("~")
+    if home == "~":  # a user without one, as in some containers
+        home = tempfile.gettempdir()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path(home) / ".cache") / "cifar_torch"
 
 
 def keep(path: Path, tensors: dict[str, Tensor], meta: dict[str, str] | None = None) -> bool:

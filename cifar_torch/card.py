@@ -22,7 +22,7 @@ def model_card(checkpoint: Checkpoint) -> str:
     """The card's text, from the checkpoint's config and metrics alone. What only a person can say
     of a checkpoint stands in its config as `notes`."""
     config, metrics = checkpoint.config, checkpoint.metrics
-    classes, names = config["num_classes"], ", ".join(config["class_names"])
+    classes, names = len(config["class_names"]), ", ".join(config["class_names"])
     parts = [
         _front_matter(config, metrics),
         f"# {_name(config)}",

@@ -39,7 +39,7 @@ OURS = {WEIGHTS, CONFIG, METRICS, HISTORY, CARD, STATE, *FIGURES}
 
 @dataclass
 class Checkpoint:
-    """What a checkpoint folder holds. `config` keeps the network's own settings at its top level,
+    """What a checkpoint folder holds. `config` gets the network's own settings at its top level,
     where huggingface_hub looks for them."""
 
     model: CifarNet
@@ -47,6 +47,9 @@ class Checkpoint:
     metrics: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        self.config = self.config | self.model.settings()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -137,8 +140,8 @@ def _check(config: dict[str, Any], model: CifarNet) -> None:
     names, none_below = config["class_names"], config.get("none_below")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("class_names is not a list of names")
-    if len(set(names)) != model.num_classes:
-        raise ValueError("class_names and num_classes differ")
+    if not len(names) == len(set(names)) == model.num_classes:
+        raise ValueError("class_names are not num_classes different names")
     if model.num_classes < 2:
         raise ValueError("it has fewer than 2 classes")
     if not 1e-3 < config.get("temperature", 1.0) < 1e3:

@@ -112,15 +112,18 @@ class Classifiers:
             rival = self.folder / name
             taken = rival.exists() and not (path.exists() and rival.samefile(path))
             self._extra[f"{name} (2)" if taken else name] = path
+        self._first = ""
         self._loaded: dict[Path, tuple[object, Classifier]] = {}
         self._lock = threading.Lock()
-        if not self.names():
+        self._first = next(iter(self.names()), "")
+        if not self._first:
             raise UserError(f"there is no checkpoint in {self.folder}; train.py makes one.")
 
     def names(self) -> list[str]:
-        """The default first, then best, then the rest by name. New folders appear at once."""
-        found = {**self._extra, **{p.name: p for p in list_checkpoints(self.folder)}}
-        return list(found)
+        """The default first, then best, then the rest by name. New folders appear at once, but
+        what was first at the start stays first."""
+        found = [*self._extra, *(path.name for path in list_checkpoints(self.folder))]
+        return sorted(dict.fromkeys(found), key=lambda name: name != self._first)
 
     def get(self, name: str | None = None) -> Classifier:
         """The classifier of that name, or the first; read again where its folder was replaced."""

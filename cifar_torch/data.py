@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from tqdm import tqdm
 
@@ -295,7 +294,9 @@ def _list_images(
             if os.path.splitext(file)[1].lower() in EXTENSIONS
         )
         if not of_class:
-            raise UserError(f"the class folder {folder / name} has no images in it.")
+            raise ReasonedError(
+                "class_unreadable", f"the class folder {folder / name} has no images in it."
+            )
         files += [(path, label) for path in of_class]
     return files, class_names
 
@@ -353,20 +354,16 @@ def _fingerprint(folder: Path, files: list[tuple[str, int]], names: tuple[str, .
 
 def _read_cache(path: Path, fingerprint: str) -> tuple[Split, tuple[str, ...]] | None:
     try:
-        stored = load_file(path)
-        meta = json.loads(bytes(stored["meta"].tolist()))
-        if meta["fingerprint"] != fingerprint:
-            return None
-        return Split(stored["images"], stored["labels"]), tuple(meta["skipped"])
-    except (OSError, SafetensorError, KeyError, ValueError):
+        with safe_open(path, "pt") as file:
+            meta = file.metadata()
+            if meta["fingerprint"] != fingerprint:
+                return None
+            split = Split(file.get_tensor("images"), file.get_tensor("labels"))
+            return split, tuple(json.loads(meta["skipped"]))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None  # no cache, or a damaged one: the images themselves are still there
 
 
 def _write_cache(path: Path, fingerprint: str, split: Split, skipped: tuple[str, ...]) -> None:
-    meta = json.dumps({"fingerprint": fingerprint, "skipped": skipped}).encode()
-    tensors = {
-        "images": split.images,
-        "labels": split.labels,
-        "meta": torch.tensor(list(meta), dtype=torch.uint8),
-    }
-    keep(path, tensors)
+    meta = {"fingerprint": fingerprint, "skipped": json.dumps(skipped)}
+    keep(path, {"images": split.images, "labels": split.labels}, meta)

@@ -37,7 +37,9 @@ def choose_device(name: str = "auto") -> torch.device:
 
 def choose_precision(name: str, device: torch.device) -> tuple[torch.dtype, str]:
     """The dtype to multiply in, and why, in words. Weights and sums stay float32 in any case,
-    but for the gradients that several processes add up."""
+    but for the gradients that several processes add up. Raises UserError."""
+    if name not in ("auto", *PRECISION_NAMES.values()):
+        raise UserError(f"unknown precision {name!r}; there are: auto, fp32, bf16.")
     if name == "fp32":
         return torch.float32, "as asked"
     if name == "bf16":

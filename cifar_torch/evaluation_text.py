@@ -69,7 +69,5 @@ def describe_photos(photos: dict[str, Any]) -> str:
             f"  AUROC against the test images {area('none_auroc')}",
         ]
     if photos["known"] and photos["none"]:
-        lines.append(
-            f"  AUROC against the photographs of known things {area('none_auroc_photos')}"
-        )
+        lines.append(f"  AUROC against the photographs of known things {area('none_auroc_photos')}")
     return "\n".join(lines)

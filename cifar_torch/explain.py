@@ -1,7 +1,6 @@
 """What happens inside the network for one picture: its feature maps, one convolution, Grad-CAM."""
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,17 +9,7 @@ from torch import Tensor, nn
 
 from cifar_torch.images import IMAGE_SIZE
 from cifar_torch.model import CifarNet
-from cifar_torch.summary import LayerRow, keras_kind, layer_rows
 
-Kind = Literal["convolution", "dropout", "max_pooling", "flatten", "dense", "softmax"]
-
-KINDS: dict[str, Kind] = {
-    "Conv2D": "convolution",
-    "Dropout": "dropout",
-    "MaxPooling2D": "max_pooling",
-    "Flatten": "flatten",
-    "Dense": "dense",
-}
 INPUT = "input"
 LAST_CONVOLUTION = "conv2d_5"
 
@@ -51,11 +40,6 @@ class Convolution:
         return max(0.0, self.total)
 
 
-def layers(model: CifarNet) -> list[LayerRow]:
-    """The rows of the report's table, with what each layer does as its kind."""
-    return [replace(row, kind=_kind(model, row.name)) for row in layer_rows(model.num_classes)]
-
-
 @torch.inference_mode()
 def layer_outputs(model: CifarNet, pixels: np.ndarray) -> dict[str, Tensor]:
     """What each layer makes of one picture (32, 32, 3) uint8, after its activation function.
@@ -67,7 +51,7 @@ def layer_outputs(model: CifarNet, pixels: np.ndarray) -> dict[str, Tensor]:
     outputs = {INPUT: x[0]}
     for name, layer in model.layers.named_children():
         x = layer(x)
-        outputs[name] = _activated(model, name, x)[0]
+        outputs[name] = _activated(model, layer, x)[0]
     return outputs
 
 
@@ -122,16 +106,8 @@ def _batch(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]
 
 
-def _activated(model: CifarNet, name: str, x: Tensor) -> Tensor:
+def _activated(model: CifarNet, layer: nn.Module, x: Tensor) -> Tensor:
     """The ReLU of a layer is done by the layer after it, the softmax by the loss: do them here."""
-    kind = _kind(model, name)
-    if kind in ("convolution", "dense"):
-        return F.relu(x)
-    return x.softmax(dim=1) if kind == "softmax" else x
-
-
-def _kind(model: CifarNet, name: str) -> Kind:
-    layer = model.layers.get_submodule(name)
     if layer is model.layers[-1]:
-        return "softmax"
-    return KINDS[keras_kind(layer)]
+        return x.softmax(dim=1)
+    return F.relu(x) if isinstance(layer, (nn.Conv2d, nn.Linear)) else x

@@ -41,6 +41,7 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
     folder = Path(os.path.realpath(folder))  # a link stays, and its folder is replaced
     new, old = _beside(folder, "new"), _beside(folder, "old")
     try:
+        recover_folder(folder)
         for left_over in (new, old):  # by a writer that was killed
             shutil.rmtree(left_over, ignore_errors=True)
         new.mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -86,7 +87,8 @@ def _decode(data: bytes, name: str) -> Image.Image:
         # JPEG only: a photograph is decoded at an eighth of its size, in a fifth of the time.
         image.draft(None, (ENOUGH, ENOUGH))
         image.load()
-        ImageOps.exif_transpose(image, in_place=True)
+        with suppress(Exception):  # what says how to turn it is damaged, the picture is not
+            ImageOps.exif_transpose(image, in_place=True)
         return _to_rgb(image)
     except Exception as error:
         raise ImageError(

@@ -59,7 +59,6 @@ def import_keras(
     names = _names(path, count, class_names)
     _compare(path, keras_model, model)
     config = {
-        **model.settings(),
         "architecture": "CifarNet",
         "class_names": list(names),
         "imported_from": path.name,

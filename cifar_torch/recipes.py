@@ -147,6 +147,7 @@ RECIPES = {
         ),
     )
 }
+DEFAULT_RECIPE = next(iter(RECIPES.values()))
 
 
 def get_recipe(name: str, **changes: Any) -> Recipe:

@@ -69,7 +69,7 @@ def make_optimizer(weights: FlatNet, recipe: Recipe) -> torch.optim.SGD:
             for vector, decay in zip(weights.vectors, (recipe.weight_decay, 0.0), strict=True)
         ],
         # A tensor, so that a captured CUDA graph reads the rate of the step that it replays.
-        lr=torch.tensor(recipe.lr, device=device) if device.type == "cuda" else recipe.lr,
+        lr=torch.tensor(float(recipe.lr), device=device) if device.type == "cuda" else recipe.lr,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
         fused=device.type in ("cpu", "cuda"),  # one pass over the weights instead of three

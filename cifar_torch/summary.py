@@ -37,7 +37,9 @@ class LayerRow:
 @cache
 def layer_rows(num_classes: int) -> tuple[LayerRow, ...]:
     """The layers from the picture to the answer."""
-    with torch.device("meta"):  # no random numbers for weights that are of no account here
+    # Weights of no account need no random numbers; but to compute on the meta device would load a
+    # compiler, 150 MB and a second, so that they are zeros.
+    with torch.device("meta"):
         network = CifarNet(num_classes).eval()
     weights = {name: torch.zeros(w.shape) for name, w in network.state_dict().items()}
     network.load_state_dict(weights, assign=True)

@@ -349,8 +349,7 @@ class Trainer:
         recipe, data, run = self.recipe, self.data, self.run
         model = CifarNet(**run.result.settings()).eval()
         model.load_state_dict(run.result.state_dict())
-        config = {
-            **model.settings(),
+        config: dict[str, Any] = {
             "architecture": "CifarNet",
             "class_names": list(data.class_names),
             "mirror": recipe.mirror,

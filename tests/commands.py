@@ -18,4 +18,5 @@ def run_cifar_torch(*arguments: object, **options) -> subprocess.CompletedProces
 
 def _run(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, **options)
+    usual = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 120}
+    return subprocess.run(command, **(usual | options))

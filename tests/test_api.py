@@ -317,6 +317,18 @@ def test_too_many_requests_at_a_time_are_told_so(classifiers, monkeypatch):
         assert post_raw(url, picture()).status_code == 200
 
 
+def test_a_request_that_does_not_arrive_makes_room(classifiers, monkeypatch):
+    monkeypatch.setattr(routes, "PATIENCE", 0.5)
+    for url in serve(classifiers):
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as idle:
+            idle.sendall(
+                b"POST /api/classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+                b"Content-Length: 10\r\n\r\n"
+            )
+            assert idle.recv(100).startswith(b"HTTP/1.1 408 ")
+
+
 def test_what_arrives_together_shares_a_pass(classifiers):
     slow = SlowClassifiers(classifiers)
     batcher = Batcher(slow, limit=8)

@@ -100,6 +100,12 @@ def test_own_classes_are_measured_on_their_own_images_and_the_figures_kept(tmp_p
     assert f"On 12 images ({measured_on}): accuracy **{accuracy:.2%}**" in card
     assert "cifar10" not in card
     assert f'{{name: "images {measured_on}"' in card
+    (own / "confusion.png").unlink()
+    done = run_cifar_torch("evaluate", own, "--image-folder", folder, "--out", own)
+    assert done.returncode == 0 and (own / "confusion.png").exists(), done.stderr
+    inside = {"cwd": own, "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
+    done = run_cifar_torch("evaluate", ".", "--image-folder", folder, "--save", **inside)
+    assert done.returncode == 0, done.stderr  # though the folder that it stands in was replaced
     options = ["--image-folder", folder, "--out", own / "config.json"]
     refused = run_cifar_torch("evaluate", own, *options)
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
@@ -213,7 +219,9 @@ def test_evaluate_draws_figures_and_refuses_other_classes(tmp_path):
     (tmp_path / "photos" / "none").rename(tmp_path / "photos" / "dog")
     only_known = run_cifar_torch("evaluate", REPORT, *options[:-1], "--photos", tmp_path / "photos")
     assert "What is taken for what" in only_known.stdout
-    assert "of 4 right" in only_known.stdout and "none of the classes" not in only_known.stdout
+    assert (
+        "known things (4): " in only_known.stdout and "none of the classes" not in only_known.stdout
+    )
     for file in (tmp_path / "photos").rglob("*.png"):
         file.write_text("not a picture")
     broken = run_cifar_torch("evaluate", REPORT, *options, "--photos", tmp_path / "photos")

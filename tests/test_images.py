@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cifar_torch.images import MAX_BYTES, MAX_MEGAPIXELS, ImageError, look, open_image, to_pixels
 
@@ -389,3 +389,11 @@ def test_an_error_reaches_another_process_as_it_is():
     error = pickle.loads(pickle.dumps(ImageError("missing", "x.png: no such file.")))
     assert isinstance(error, ImageError)
     assert (error.reason, str(error)) == ("missing", "x.png: no such file.")
+
+
+def test_a_picture_that_cannot_be_turned_is_read_as_it_lies(monkeypatch):
+    def damaged(image, in_place):
+        raise struct.error("unpack requires a buffer of 4 bytes")
+
+    monkeypatch.setattr(ImageOps, "exif_transpose", damaged)
+    assert open_image(encode(quarters(), "PNG")).size == (64, 48)

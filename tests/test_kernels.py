@@ -209,19 +209,24 @@ def start() -> CifarNet:
     return CifarNet(3).to(memory_format=torch.channels_last)
 
 
-@cache
-def plain_curve(dropout: float, seed: int = 0, **knobs: Any) -> list[float]:
-    """The same in float32 with nothing but PyTorch's own layers and optimizer."""
-    own = start().layers
+def plain_network(own: CifarNet, dropout: float) -> nn.Sequential:
+    """The same weights in nothing but PyTorch's own layers."""
     layers: list[nn.Module] = []
-    for layer in own:
+    for layer in own.layers:
         if isinstance(layer, nn.Dropout):
             layers += [nn.ReLU(), nn.Dropout(dropout)]
         elif isinstance(layer, nn.MaxPool2d):
             layers += [nn.ReLU(), nn.MaxPool2d(2)]
         else:
             layers.append(layer)
-    network, recipe = nn.Sequential(*layers), get_recipe("report", **knobs)
+    return nn.Sequential(*layers)
+
+
+@cache
+def plain_curve(dropout: float, seed: int = 0, **knobs: Any) -> list[float]:
+    """The same in float32 with nothing but PyTorch's own layers and optimizer."""
+    own = start()
+    network, recipe = plain_network(own, dropout), get_recipe("report", **knobs)
     kernels, biases = (
         [p for p in network.parameters() if (p.ndim > 1) == k] for k in (True, False)
     )
@@ -239,7 +244,7 @@ def plain_curve(dropout: float, seed: int = 0, **knobs: Any) -> list[float]:
         loss = F.cross_entropy(logits, LABELS[i], label_smoothing=recipe.label_smoothing)
         loss.backward()
         optimizer.step()
-        for layer in (own.dense, own.dense_1):
+        for layer in (own.layers.dense, own.layers.dense_1):
             apply_max_norm(layer.weight)
         losses.append(loss.item())
     return losses
@@ -269,3 +274,21 @@ def test_loss_curve_with_dropout_differs_by_no_more_than_seeds_do(dtype):
     of_seeds = [distance(a, b) for a, b in pairwise(plain)]
     ours = [distance(our_curve(0.2, dtype, seed), plain[seed]) for seed in range(2)]
     assert np.mean(ours) < np.mean(of_seeds)
+
+
+@BOTH
+def test_dropout_of_a_step_spreads_the_loss_as_pytorchs_does(dtype):
+    """Of weights that stay as they are, over the draws of dropout alone."""
+    i, times, recipe = torch.arange(8), 100, get_recipe("report")
+    weights = FlatNet(start())
+    optimizer = make_optimizer(weights, recipe)
+    step = make_step(weights, optimizer, recipe, dtype, Processes(torch.device("cpu")))
+    ours = [
+        step(IMAGES[i], LABELS[i], LABELS[i], 8, 0.0, (0, n)).tolist()[0] / 8 for n in range(times)
+    ]
+    network = plain_network(start(), 0.2)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        plain = [F.cross_entropy(network(IMAGES[i] / 255), LABELS[i]).item() for _ in range(times)]
+    assert np.std(ours) == pytest.approx(np.std(plain), rel=0.3)
+    assert abs(np.mean(ours) - np.mean(plain)) < 4 * np.std(plain) * (2 / times) ** 0.5

@@ -98,6 +98,8 @@ def test_no_file_of_the_server_can_be_fetched(app, checkpoint):
     relative = [Path("app.py"), Path("requirements.txt"), Path("cifar_torch/images.py")]
     routes = ("gradio_api/file=", "gradio_api/file/", "file=", "file/", "static/", "assets/")
     with httpx.Client() as client:
+        sent = client.post(f"{app.url}/gradio_api/upload", files={"files": ("x.png", picture())})
+        assert client.get(f"{app.url}/gradio_api/file={sent.json()[0]}").content == picture()
         for path in [*files, *relative]:
             for route in routes:
                 up = "%2e%2e/" * 9  # which a client would resolve itself, were it plain
@@ -110,18 +112,20 @@ def test_a_call_cannot_name_a_file_of_the_server(app, checkpoint):
     """Neither as an uploaded file of Gradio's API, nor by an address of this machine; all of these
     are pictures, which would be classified."""
     (checkpoint / "curves.png").write_bytes(picture())
-    for named in (
-        {"path": str(checkpoint / "curves.png")},
-        {"path": str(EXAMPLES / "cat.png")},
-        {"path": "docs/app.png"},
-        {"path": None, "url": (EXAMPLES / "cat.png").as_uri()},
+    sent = httpx.post(f"{app.url}/gradio_api/upload", files={"files": ("x.png", picture())})
+    for named, ending in (
+        ({"path": sent.json()[0]}, "event: complete"),
+        ({"path": str(checkpoint / "curves.png")}, "event: error"),
+        ({"path": str(EXAMPLES / "cat.png")}, "event: error"),
+        ({"path": "docs/app.png"}, "event: error"),
+        ({"path": None, "url": (EXAMPLES / "cat.png").as_uri()}, "event: error"),
     ):
         data = {**named, "meta": {"_type": "gradio.FileData"}}
         base = f"{app.url}/gradio_api/call/classify"
         started = httpx.post(base, json={"data": [data, ""]})
-        if started.status_code == 200:
-            events = httpx.get(f"{base}/{started.json()['event_id']}", timeout=30).text
-            assert "event: error" in events, named
+        assert started.status_code == 200, named
+        events = httpx.get(f"{base}/{started.json()['event_id']}", timeout=30).text
+        assert ending in events, named
 
 
 def test_a_stranger_gets_nothing_without_the_password(guarded):

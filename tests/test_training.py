@@ -18,7 +18,7 @@ from cifar_torch.errors import UserError
 from cifar_torch.evaluation import acceptance_threshold, energy, fit_temperature, predict_logits
 from cifar_torch.files import changed_folder, locked_folder
 from cifar_torch.processes import Processes
-from cifar_torch.progress import Stopped
+from cifar_torch.progress import Stopped, Watch
 from cifar_torch.recipes import get_recipe
 from cifar_torch.training import Trainer, train
 from tests.commands import run_cifar_torch, run_train
@@ -340,3 +340,14 @@ def test_time_stands_in_the_history(data, tmp_path):
     row = checkpoint.history[0]
     assert 0 < row["seconds"] < time.perf_counter() - started
     assert row["images_per_second"] == pytest.approx(540 / row["seconds"])
+
+
+def test_each_process_drops_units_of_its_own(data, tmp_path):
+    drawn = []
+    for rank in (0, 1):
+        processes = Processes(torch.device("cpu"), rank)
+        trainer = Trainer(data, get_recipe("report"), tmp_path / "out", processes, "fp32", 0)
+        trainer.prepare(Watch())
+        trainer.take_step = lambda *arguments: drawn.append(arguments[-1]) or torch.zeros(2)
+        trainer.train_epoch(0, Watch())
+    assert len(drawn) == len(set(drawn)) == 2 * trainer.steps

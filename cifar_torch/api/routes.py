@@ -18,6 +18,7 @@ from cifar_torch.images import ImageError
 from cifar_torch.serving import Batcher
 
 MAX_REQUESTS = 128  # at a time: who came later would wait for half a minute
+PATIENCE = 60.0  # seconds for a request to arrive; a slow one takes the place of another
 
 
 def app_kwargs(batcher: Batcher) -> dict[str, Any]:
@@ -55,11 +56,14 @@ class Service:
             if self._requests > MAX_REQUESTS:
                 await drop_body(request)
                 raise RefusedError(503, "busy", "Too many requests at a time; try again later.")
-            pictures = await read_pictures(request)
+            pictures = await asyncio.wait_for(read_pictures(request), PATIENCE)
             self._check(model)
             answers = await asyncio.gather(*(self._answer(model, *picture) for picture in pictures))
         except RefusedError as error:
             return error.response()
+        except asyncio.TimeoutError:
+            message = f"The pictures did not arrive within {PATIENCE:.0f} s."
+            return RefusedError(408, "slow", message).response()
         except (UserError, OSError):
             return RefusedError(503, "model", "This model cannot be read at present.").response()
         except ClientDisconnect:

@@ -19,8 +19,8 @@ from cifar_torch.webui.page import (
     Page,
     alert,
     get_classifier,
-    in_other_words,
     told,
+    without_paths,
 )
 from cifar_torch.webui.pictures import img
 from cifar_torch.webui.upload import Picture
@@ -194,7 +194,7 @@ def _draw(page: Page, model: str, language: str) -> list[Example]:
     words = Words(language)
     with told(words):
         classifier = get_classifier(page, model)
-        with in_other_words("test_images"):
+        with without_paths("test_images"):
             images = images_for(classifier)
     picked = random.sample(range(len(images)), min(DRAWN, len(images)))
     return [

@@ -7,7 +7,7 @@ from cifar_torch.classifier import Answer
 from cifar_torch.errors import UserError
 from cifar_torch.serving import Batcher
 from cifar_torch.webui.options import Options
-from cifar_torch.webui.page import PRIVATE, QUIET, Page, told
+from cifar_torch.webui.page import PRIVATE, QUIET, Page, told, without_paths
 from cifar_torch.webui.upload import Picture
 from cifar_torch.webui.words import Words
 
@@ -60,7 +60,10 @@ def tab(
         with told(Words("en")):
             if not image:
                 raise UserError("Send a picture.")
-            return (await batcher.classify(image, model or None))[1]
+            if model and model not in (names := batcher.classifiers.names()):
+                raise UserError(f"There is no model {model!r}; there are: {', '.join(names)}.")
+            with without_paths("model"):
+                return (await batcher.classify(image, model or None))[1]
 
     names = batcher.classifiers.get().class_names
     about = (

@@ -18,10 +18,9 @@ from cifar_torch.explain import (
     grad_cam,
     inputs_of,
     layer_outputs,
-    layers,
     window_at,
 )
-from cifar_torch.summary import LayerRow
+from cifar_torch.summary import LayerRow, layer_rows
 from cifar_torch.webui import drawings
 from cifar_torch.webui.classify import TILE_CLICK, shipped
 from cifar_torch.webui.page import LATEST, Page, alert, get_classifier, told
@@ -29,9 +28,9 @@ from cifar_torch.webui.pictures import colours, img, overlay
 from cifar_torch.webui.upload import Picture
 from cifar_torch.webui.words import Words, label
 
-FIRST_LAYER = "conv2d"
+FIRST_LAYER, OUTPUT_LAYER = "conv2d", "dense_2"
 DEFAULT_PICTURE = "cat"  # of the examples, until the visitor has chosen a picture
-AT_A_PLACE = ("convolution", "max_pooling")  # the kinds whose arithmetic is shown
+AT_A_PLACE = ("Conv2D", "MaxPooling2D")  # the kinds whose arithmetic is shown
 
 # A click on a framed picture tells Python which place of the layer's output it stands for.
 PLACE_CLICK = """
@@ -129,7 +128,7 @@ class View:
     def place(self, name: str, channel: int | None, row: int, column: int) -> Place:
         """What is asked for, or the next to it that the layer has; of the strongest channel where
         none is named."""
-        layer = next(x for x in layers(self.classifier.model) if x.name == name)
+        layer = next(x for x in layer_rows(self.classifier.model.num_classes) if x.name == name)
         if len(layer.shape) == 1:
             return Place(layer, 0, 0, 0)
         height, width, channels = layer.shape
@@ -221,7 +220,7 @@ def _layer_choices(classifier: Classifier, words: Words) -> list[tuple[str, str]
     """The report's table, a row a choice."""
     return [
         (f"{x.name:<15} {_shape(x.shape):>12} {words.number(x.parameters):>10}", x.name)
-        for x in layers(classifier.model)
+        for x in layer_rows(classifier.model.num_classes)
     ]
 
 
@@ -243,7 +242,8 @@ def _layer(view: View, place: Place) -> tuple[Any, ...]:
 def _detail(view: View, place: Place) -> str:
     layer, words = place.layer, view.words
     values = view.outputs[layer.name]
-    if layer.kind == "softmax":
+    kind = "softmax" if layer.name == OUTPUT_LAYER else layer.kind
+    if kind == "softmax":
         names = [words.class_name(name) for name in view.classifier.class_names]
         drawing = drawings.probability_bars(values, names, words)
     elif values.ndim == 1:
@@ -258,8 +258,8 @@ def _detail(view: View, place: Place) -> str:
     )
     dropout = words.percent(view.classifier.model.dropout)
     return (
-        f"<h3>{layer.name}: {words(f'kind.{layer.kind}')}</h3><p class='facts'>{facts}</p>"
-        f"<p>{words(f'about.{layer.kind}', dropout=dropout)}</p>{drawing}"
+        f"<h3>{layer.name}: {words(f'kind.{kind}')}</h3><p class='facts'>{facts}</p>"
+        f"<p>{words(f'about.{kind}', dropout=dropout)}</p>{drawing}"
     )
 
 
@@ -271,7 +271,7 @@ def _steps(view: View, place: Place) -> str:
     if place.layer.kind not in AT_A_PLACE:
         return ""
     words, output = view.words, view.outputs[place.layer.name]
-    draw = _convolution if place.layer.kind == "convolution" else _pooling
+    draw = _convolution if place.layer.kind == "Conv2D" else _pooling
     source, box, arithmetic = draw(view, place)
     channel, row, column = place.channel, place.row, place.column
     before = drawings.place_on(

@@ -12,6 +12,7 @@ import gradio as gr
 
 from cifar_torch.classifier import Classifier, Classifiers
 from cifar_torch.errors import ReasonedError, UserError
+from cifar_torch.images import ImageError
 from cifar_torch.webui.words import LANGUAGES, Words, label
 
 # Options of the page's own events; what programs may call is in code.py.
@@ -170,11 +171,13 @@ def told(words: Words) -> Iterator[None]:
 
 
 @contextmanager
-def in_other_words(reason: str) -> Iterator[None]:
+def without_paths(reason: str) -> Iterator[None]:
     """Errors with names of this machine's folders are for its owner alone: they are printed, and
-    the visitor gets a sentence without."""
+    the visitor gets the sentence of `reason`. Those of the visitor's own picture name none."""
     try:
         yield
+    except ImageError:
+        raise
     except UserError as error:
         print(f"app.py: {error}", file=sys.stderr)
         raise ReasonedError(reason, str(error)) from error
@@ -192,5 +195,5 @@ def alert(error: UserError, words: Words) -> str:
 
 def get_classifier(page: Page, model: str | None) -> Classifier:
     """The classifier of the menu's entry. Raises ReasonedError, also where it is gone by now."""
-    with in_other_words("model"):
+    with without_paths("model"):
         return page.classifiers.get(model)

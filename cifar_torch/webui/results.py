@@ -21,7 +21,7 @@ from cifar_torch.webui.drawings import (
     learning_curves,
     reliability_diagrams,
 )
-from cifar_torch.webui.page import PRIVATE, Page, alert, get_classifier, in_other_words, told
+from cifar_torch.webui.page import PRIVATE, Page, alert, get_classifier, told, without_paths
 from cifar_torch.webui.pictures import img
 from cifar_torch.webui.words import Words, label
 
@@ -120,7 +120,7 @@ def _mistakes(
     words = Words(language)
     with told(words):
         classifier = get_classifier(page, model)
-        with in_other_words("test_images"):
+        with without_paths("test_images"):
             images = images_for(classifier)
     batches = range(0, len(images), BATCH)
     probabilities = torch.cat(

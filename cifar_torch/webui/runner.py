@@ -79,7 +79,7 @@ class Runner:
     def __init__(self, classifiers: Classifiers):
         self.classifiers, self.checkpoints = classifiers, classifiers.folder
         self.status = Status()
-        self._asked: tuple[str, Recipe] | None = None
+        self._asked: tuple[object, ...] = ()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -90,14 +90,17 @@ class Runner:
         recipe: Recipe,
         load: Callable[[], Data],
         start_from: Checkpoint | None = None,
+        images: str | None = None,
     ) -> None:
         """Train into `checkpoints/name` on what `load` gives, from the weights of another or from
-        random ones; a run of that name that was stopped goes on. Raises TrainingError."""
+        random ones; a run of that name that was stopped goes on. `images` says in a word what
+        `load` gives, to tell a double click from another visitor. Raises TrainingError."""
         if not SAFE_NAME.fullmatch(name):
             raise TrainingError("name", f"{name!r} cannot be the name of a checkpoint.")
+        asked = (name, recipe, images, start_from and start_from.folder)
         with self._lock:
             if self.status.running:
-                if self._asked == (name, recipe):  # a double click
+                if self._asked == asked:  # a double click
                     return
                 raise TrainingError("busy", f"{self.status.name} is being trained already.")
             out = self.checkpoints / name
@@ -105,7 +108,7 @@ class Runner:
             if not resume and (name in self.classifiers.names() or out.exists()):
                 raise TrainingError("taken", f"there is a checkpoint {name!r} already.")
             self._stop.clear()
-            self._asked = (name, recipe)
+            self._asked = asked
             self.status = Status("reading", name, resumed=resume)
         arguments = (name, recipe, load, start_from)
         self._thread = threading.Thread(target=self._run, args=arguments, daemon=True)

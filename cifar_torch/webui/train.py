@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from cifar_torch.data import Data
-from cifar_torch.recipes import RECIPES, get_recipe
+from cifar_torch.recipes import DEFAULT_RECIPE, RECIPES, get_recipe
 from cifar_torch.webui.datasets import training_data
 from cifar_torch.webui.drawings import learning_curves
 from cifar_torch.webui.page import (
@@ -17,14 +17,13 @@ from cifar_torch.webui.page import (
     Page,
     explained,
     get_classifier,
-    in_other_words,
     menu,
     told,
+    without_paths,
 )
 from cifar_torch.webui.runner import Runner, Status, load_zip
 from cifar_torch.webui.words import Words, label
 
-FIRST = next(iter(RECIPES.values()))
 POLL_SECONDS = 1.0
 
 
@@ -38,7 +37,10 @@ def tab(page: Page, gradio_tab: gr.Tab, runner: Runner | None) -> None:
         with gr.Column(scale=4, min_width=330):
             name = gr.Textbox("my-model", label=label("train.name"), max_length=60, elem_id="name")
             recipe = gr.Dropdown(
-                list(RECIPES), value=FIRST.name, label=label("train.recipe"), filterable=False
+                list(RECIPES),
+                value=DEFAULT_RECIPE.name,
+                label=label("train.recipe"),
+                filterable=False,
             )
             knobs = _knobs()
             begin_with = gr.Checkbox(label=label("train.begin_with"), elem_id="begin-with")
@@ -72,8 +74,8 @@ def _knobs() -> dict[str, gr.components.Component]:
     """What of a recipe can be changed on the page, by the names of its fields."""
     return {
         "epochs": _slider("epochs", 200, low=1),
-        "lr": gr.Number(FIRST.lr, label=label("train.lr"), step=0.001),
-        "flip": gr.Checkbox(FIRST.flip, label=label("train.flip")),
+        "lr": gr.Number(DEFAULT_RECIPE.lr, label=label("train.lr"), step=0.001),
+        "flip": gr.Checkbox(DEFAULT_RECIPE.flip, label=label("train.flip")),
         "crop_padding": _slider("crop_padding", 8),
         "zoom": _slider("zoom", 0.5, step=0.05),
         "colour": _slider("colour", 1, step=0.05),
@@ -83,7 +85,7 @@ def _knobs() -> dict[str, gr.components.Component]:
 
 def _slider(knob: str, high: float, low: int = 0, step: float = 1) -> gr.Slider:
     return gr.Slider(
-        low, high, getattr(FIRST, knob), step=step, precision=0 if step == 1 else None,
+        low, high, getattr(DEFAULT_RECIPE, knob), step=step, precision=0 if step == 1 else None,
         label=label(f"train.{knob}"), elem_id=knob,
     )  # fmt: skip
 
@@ -108,13 +110,14 @@ def _start(
     with told(words):
         start_from = get_classifier(page, model).checkpoint if begin_with else None
         chosen = get_recipe(recipe, **dict(zip(knobs, values, strict=True)))
-        runner.start(name.strip(), chosen, functools.partial(_load, runner, archive), start_from)
+        load = functools.partial(_load, runner, archive)
+        runner.start(name.strip(), chosen, load, start_from, archive)
 
 
 def _load(runner: Runner, archive: str | None) -> Data:
     if archive:
         return load_zip(Path(archive), lambda: runner.stopping)
-    with in_other_words("images"):
+    with without_paths("images"):
         return training_data()
 
 

@@ -1,6 +1,7 @@
 """The fifth tab, and the calls that it offers."""
 
 import inspect
+import shutil
 import subprocess
 import sys
 
@@ -33,8 +34,19 @@ def test_programs_get_english_class_names(app):
     assert sum(c["confidence"] for c in answer["confidences"]) == pytest.approx(1)
     other = client.predict(handle_file(EXAMPLES / "cat.png"), "swapped", api_name="/classify")
     assert other["label"] == "deer"
-    with pytest.raises(AppError, match="no checkpoint 'nonsense'"):
+    with pytest.raises(AppError, match="no model 'nonsense'; there are: "):
         client.predict(handle_file(EXAMPLES / "cat.png"), "nonsense", api_name="/classify")
+
+
+def test_programs_get_no_path_of_a_model_that_cannot_be_read(app):
+    damaged = shutil.copytree(app.checkpoints / "swapped", app.checkpoints / "damaged")
+    try:
+        (damaged / "model.safetensors").write_bytes(b"")
+        client = Client(app.url, verbose=False)
+        with pytest.raises(AppError, match=r"^This model cannot be read at present"):
+            client.predict(handle_file(EXAMPLES / "cat.png"), "damaged", api_name="/classify")
+    finally:
+        shutil.rmtree(damaged)
 
 
 def test_programs_that_call_at_once_are_all_answered(app):

@@ -1,9 +1,12 @@
 """English and Vietnamese, widths, contrast, texts."""
 
 import re
+from typing import get_args
 
 import pytest
 
+from cifar_torch.summary import KERAS_KINDS
+from cifar_torch.webui.runner import Phase
 from cifar_torch.webui.words import LANGUAGES, TEXTS, Words
 from tests.server import ROOT
 from tests.webui.visitor import CONTENT, TABS, browser_test, choose_example, open_tab
@@ -165,6 +168,17 @@ def test_every_text_that_the_pages_ask_for_is_there():
         )
     assert len(asked) > 50
     assert asked <= set(TEXTS["en"])
+    assert {f"train.{phase}" for phase in get_args(Phase)} <= set(TEXTS["en"])
+    assert {f"kind.{kind}" for kind in (*KERAS_KINDS.values(), "softmax")} <= set(TEXTS["en"])
+
+
+def test_every_reason_of_an_error_has_its_text():
+    given = set()
+    calls = r'(?:ReasonedError|TrainingError|ImageError|without_paths)\(\s*"([a-z_]+)"'
+    for file in (ROOT / "cifar_torch").rglob("*.py"):
+        given |= {f"error.{reason}" for reason in re.findall(calls, file.read_text("utf-8"))}
+    assert len(given) > 15
+    assert given <= set(TEXTS["en"])
 
 
 def test_numbers_are_written_as_the_language_writes_them():

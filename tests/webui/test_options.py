@@ -95,7 +95,12 @@ def test_a_public_link_without_a_password_is_said_on_the_console(
 ):
     demo = gr.Blocks()
     asked = {}
-    monkeypatch.setattr(demo, "launch", asked.update)  # no network here, nor threads to limit
+
+    def launched(**options):
+        asked.update(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "launch", launched)  # no network here, nor threads to limit
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     monkeypatch.setattr(kernels, "keep_memory", lambda: None)
     classifiers = Classifiers(ROOT / "checkpoints")

@@ -151,6 +151,22 @@ def test_no_model_is_trained_under_the_name_of_another(tmp_path):
         runner.start("report", get_recipe("report"), lambda: pytest.fail("it began"))
 
 
+def test_a_second_click_is_none_if_it_is_for_other_pictures(tmp_path):
+    runner = Runner(Classifiers(tmp_path, default=ROOT / "checkpoints" / "report"))
+    ended = threading.Event()
+
+    def load():
+        ended.wait(60)
+        raise Stopped
+
+    runner.start("mine", get_recipe("report"), load, images="a.zip")
+    runner.start("mine", get_recipe("report"), load, images="a.zip")
+    with pytest.raises(TrainingError, match="mine is being trained already"):
+        runner.start("mine", get_recipe("report"), load, images="b.zip")
+    ended.set()
+    wait_until(lambda: not runner.status.running)
+
+
 def test_a_run_that_cannot_even_begin_makes_room_for_another(tmp_path, monkeypatch):
     monkeypatch.setattr(kernels, "prepare", lambda: 1 / 0)
     monkeypatch.setattr(threading, "excepthook", lambda failure: None)
