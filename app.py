@@ -2,6 +2,13 @@
 
 import sys
 
+from cifar_torch.webui.start import a_sentence_on_error, end_quietly, use_own_temporary_folder
+
+if __name__ == "__main__":
+    end_quietly()
+with a_sentence_on_error():
+    use_own_temporary_folder()  # Gradio looks for it when it is imported
+
 import gradio as gr
 
 from cifar_torch.classifier import Classifiers
@@ -10,7 +17,7 @@ from cifar_torch.webui import classify, code, inside, results, train
 from cifar_torch.webui.options import read_options
 from cifar_torch.webui.page import header
 from cifar_torch.webui.runner import Runner
-from cifar_torch.webui.serve import a_sentence_on_error, launch
+from cifar_torch.webui.serve import launch
 
 with a_sentence_on_error():
     options = read_options(sys.argv[1:] if __name__ == "__main__" else [])

@@ -214,9 +214,9 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def check_destination(out: Path, going_on: bool = False) -> None:
+def check_destination(out: Path, going_on: bool = False, resume: bool = False) -> None:
     """Raises UserError where the checkpoint `out` cannot be written, or would replace anything but
-    the unfinished run that is going on."""
+    the unfinished run that is going on; with `resume` there must be one."""
     recover_folder(out)
     free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
     if (out / STATE).exists():
@@ -224,6 +224,8 @@ def check_destination(out: Path, going_on: bool = False) -> None:
             raise UserError(
                 f"{out} holds an unfinished run; --resume goes on with it, or choose another --out."
             )
+    elif resume and not out.exists():
+        raise UserError(f"{out} holds no unfinished run to resume.")
     elif not free:
         raise UserError(
             f"{out} holds a finished run or other files; choose a new folder with --out."

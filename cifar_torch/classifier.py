@@ -9,7 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cifar_torch.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, read_metrics
+from cifar_torch.checkpoint import (
+    CONFIG,
+    WEIGHTS,
+    Checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    read_metrics,
+)
 from cifar_torch.device import choose_precision
 from cifar_torch.errors import UserError
 from cifar_torch.evaluation import Views, log_probabilities, predict_logits
@@ -134,7 +141,7 @@ class Classifiers:
         folder = self._folder(name)
         if name not in names:
             raise UserError(f"there is no checkpoint {name!r}; there are: {', '.join(names)}.")
-        version = folder_identity(folder)
+        version = folder_identity(folder), [_written(folder / file) for file in (WEIGHTS, CONFIG)]
         with self._lock:
             known = self._loaded.get(folder)
             if known is None or known[0] != version:
@@ -151,3 +158,12 @@ class Classifiers:
 
     def _folder(self, name: str) -> Path:
         return self._extra.get(name, self.folder / name)
+
+
+def _written(file: Path) -> tuple[int, int] | None:
+    """Size and time of a file that somebody may copy another one over."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns

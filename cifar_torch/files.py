@@ -66,6 +66,8 @@ def recover_folder(folder: Path) -> None:
 
 
 def _beside(folder: Path, role: str) -> Path:
+    if not folder.name:
+        raise UserError(f"{folder} is no place for a checkpoint; choose a folder in it.")
     return folder.with_name(f".{folder.name}.{role}")
 
 
@@ -107,7 +109,12 @@ def entries(folder: Path) -> set[Path]:
     """What stands in `folder`, or will again in a moment: what a writer is just replacing."""
     names = os.listdir(folder) if folder.is_dir() else []
     back = (match[1] for match in map(OLD.fullmatch, names) if match)
-    return {folder / name for name in (*names, *back) if not name.startswith(".")}
+    return {folder / name for name in (*names, *back) if not name.startswith(".") and _text(name)}
+
+
+def _text(name: str) -> bool:
+    """Whether a file's name is text, which can be shown and asked for."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def places(folder: Path) -> tuple[Path, Path, Path]:

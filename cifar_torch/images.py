@@ -147,6 +147,10 @@ def look(image: Image.Image) -> np.ndarray:
     picture itself."""
     # Made smaller once for all views, as far as the smallest of them does not notice.
     factor = min(image.size) // ENOUGH
+    if factor >= 16:  # 8 x 8 pixels are enough for a mean: 12 megapixels take 3 ms instead of 16
+        stride = factor // 8
+        size = image.width // stride, image.height // stride
+        image, factor = image.resize(size, Image.Resampling.NEAREST), factor // stride
     if factor > 1:
         image = image.reduce(factor)
     views = [to_pixels(image)]

@@ -158,7 +158,4 @@ def apply_max_norm(weight: Tensor, limit: float = 3.0) -> None:
     """Keras's MaxNorm in place: each unit's incoming weights, a row of (out, in), to an L2 norm of
     at most `limit`."""
     norm = torch.linalg.vector_norm(weight, dim=1, keepdim=True)
-    # On a CPU, skip the pass over all weights while no unit is at its limit: the formula would move
-    # them by a part in ten million. Elsewhere looking would make the host wait for the device.
-    if weight.device.type != "cpu" or norm.max() > limit:
-        weight.mul_(norm.clamp(max=limit) / (1e-7 + norm))
+    weight.mul_(norm.clamp(max=limit) / (1e-7 + norm))

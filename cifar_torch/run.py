@@ -91,8 +91,9 @@ class Run:
                     tensor.copy_(file.get_tensor(name))
                 self.position = json.loads(meta["run"])
         except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{path} is damaged and cannot be resumed ({error}); choose another --out."
+            raise ReasonedError(
+                "damaged_run",
+                f"{path} is damaged and cannot be resumed ({error}); choose another --out.",
             ) from error
 
     def update_average(self, decay: float) -> None:

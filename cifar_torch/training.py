@@ -82,7 +82,7 @@ def train(
 
         def claim() -> None:
             stack.enter_context(locked_folder(Path(out)))
-            check_destination(Path(out), going_on)
+            check_destination(Path(out), going_on, resume)
 
         processes.from_first(claim)
         loaded = processes.one_a_machine_first(data) if callable(data) else data

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
@@ -251,8 +252,18 @@ def test_best_comes_first_and_new_folders_appear(tmp_path):
     assert classifiers.get("mine").checkpoint.config["value"] == 0.5
     save_checkpoint(make_checkpoint(0.75), tmp_path / "mine")
     assert classifiers.get("mine").checkpoint.config["value"] == 0.75
+    save_checkpoint(make_checkpoint(0.25), tmp_path / "other-place" / "c")
+    shutil.copytree(tmp_path / "other-place" / "c", tmp_path / "mine", dirs_exist_ok=True)
+    assert classifiers.get("mine").checkpoint.config["value"] == 0.25
     with pytest.raises(UserError, match="there is no checkpoint 'other'"):
         classifiers.get("other")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such name")
+def test_a_folder_whose_name_is_no_text_is_no_checkpoint(tmp_path):
+    save_checkpoint(make_checkpoint(), tmp_path / "c")
+    os.rename(shutil.copytree(tmp_path / "c", tmp_path / "d"), os.fsencode(tmp_path) + b"/bad\xff")
+    assert Classifiers(tmp_path).names() == ["c"]
 
 
 def test_a_new_folder_does_not_become_the_one_that_answers(tmp_path):

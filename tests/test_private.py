@@ -16,6 +16,7 @@ from cifar_torch.checkpoint import Checkpoint, save_checkpoint
 from cifar_torch.data import CIFAR10_CLASSES
 from cifar_torch.model import CifarNet
 from cifar_torch.webui.code import GUARDED
+from cifar_torch.webui.start import LOCK
 from cifar_torch.webui.words import Words
 from tests.conftest import EXAMPLES
 from tests.server import ROOT, Running, running_app
@@ -63,7 +64,7 @@ def classify(app: Running, **options) -> httpx.Response:
 
 
 def files_in(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in folder.rglob("*") if path.is_file() and path.name != LOCK]
 
 
 def test_the_page_and_the_api_answer_and_the_api_writes_nothing(app, temporary):
@@ -82,7 +83,24 @@ def test_uploads_are_deleted_when_the_app_is_ended(checkpoint, tmp_path):
             assert "ALIVE" in next(lines)
             app.process.terminate()
             assert app.process.wait(60) == 0
-    assert not files_in(tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_uploads_of_an_app_that_was_killed_go_when_the_next_one_starts(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    program = "from cifar_torch.webui.start import *; print(use_own_temporary_folder(), flush=True)"
+    alive = [sys.executable, "-c", f"{program}; input()"]
+    process = subprocess.Popen(alive, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    used = Path(process.stdout.readline().decode().strip())
+    left = tmp_path / "cifar_torch-left"
+    for folder in (used, left):
+        folder.mkdir(exist_ok=True)
+        (folder / "x.png").write_bytes(picture())
+        os.utime(folder, (0, 0))
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+    assert (used / "x.png").exists() and not left.exists()
+    process.communicate(b"\n")
+    assert not any(tmp_path.iterdir())
 
 
 def test_no_file_of_the_server_can_be_fetched(app, checkpoint):

@@ -85,6 +85,8 @@ def test_training_prints_keras_lines_and_the_accuracy(folder, tmp_path):
         (["--epochs", "0", "--image-folder", "x"], "epochs must be at least 1"),
         (["--device", "tpu", "--image-folder", "{folder}"], "unknown device 'tpu'"),
         (["--resume", "--image-folder", "{folder}", "--out", "{out}"], "holds no unfinished run"),
+        (["--resume", "--image-folder", "nowhere", "--out", "{out}"], "holds no unfinished run"),
+        (["--image-folder", "{folder}", "--out", "/"], "is no place for a checkpoint"),
         (["--lr", "fast"], "invalid float value"),
         (["--seed", "-1"], "is not a whole number"),
         (["--nesterov", "--momentum", "0"], "nesterov needs a momentum"),

@@ -123,12 +123,10 @@ class Runner:
         return self._stop.is_set()
 
     def end(self) -> None:
-        """With the program: stop the run, and wait until it is saved, for a while or until another
-        Ctrl-C."""
+        """With the program: stop the run, and wait a while until it is saved."""
         self.stop()
         if self._thread:
-            with suppress(KeyboardInterrupt):
-                self._thread.join(PATIENCE)
+            self._thread.join(PATIENCE)
 
     def _run(
         self, name: str, recipe: Recipe, load: Callable[[], Data], start_from: Checkpoint | None

@@ -3,10 +3,7 @@
 import inspect
 import signal
 import socket
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
@@ -24,16 +21,6 @@ from cifar_torch.webui.words import label
 MAX_ZIP = 1024**3  # bytes of an upload where people may train on their own pictures
 
 
-@contextmanager
-def a_sentence_on_error() -> Iterator[None]:
-    """End the program with one sentence and status 2 on a UserError."""
-    try:
-        yield
-    except UserError as error:
-        print(f"app.py: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
-
-
 def remember_signatures(demo: gr.Blocks) -> None:
     """Let Gradio look up the arguments of its components' classes once, not for every call.
 
@@ -49,7 +36,8 @@ def remember_signatures(demo: gr.Blocks) -> None:
 def launch(demo: gr.Blocks, batcher: Batcher, runner: Runner, options: Options) -> None:
     """Serve page and API until Ctrl-C or SIGTERM, at which uploads are deleted, and the run under
     way is saved. Raises UserError: it cannot listen there."""
-    signal.signal(signal.SIGTERM, _end)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, _end)
     # One thread for the network: threads that wait for each other after every layer would take the
     # time of those that serve the page and decode pictures.
     torch.set_num_threads(1)
@@ -58,7 +46,7 @@ def launch(demo: gr.Blocks, batcher: Batcher, runner: Runner, options: Options) 
         print("Anybody who has the public link can use the app; --auth USER:PASSWORD guards it.")
     remember_signatures(demo)
     try:
-        demo.launch(
+        _, local, public = demo.launch(
             server_name=f"[{options.host}]" if ":" in options.host else options.host,
             server_port=options.port,
             share=options.share,
@@ -74,8 +62,12 @@ def launch(demo: gr.Blocks, batcher: Batcher, runner: Runner, options: Options) 
             run_history=False,
             ssr_mode=False,
             pwa=False,
+            quiet=True,
             prevent_thread_lock=True,  # else uploads would stay where a page is open at the end
         )
+        print(f"The app is at {local}" + (f" and, for anybody, at {public}" if public else ""))
+        if options.share and not public:
+            print("The public link could not be made; is there a connection to the internet?")
         while True:
             time.sleep(3600)
     except KeyboardInterrupt:
@@ -92,8 +84,9 @@ def launch(demo: gr.Blocks, batcher: Batcher, runner: Runner, options: Options) 
 
 
 def _end(signum: int, frame: Any) -> None:
-    """As Ctrl-C does; not twice, as a second one would break into the end."""
-    signal.signal(signum, signal.SIG_IGN)
+    """End; a second SIGTERM does not break into that, a second Ctrl-C ends it at once."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     raise KeyboardInterrupt
 
 

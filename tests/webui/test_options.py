@@ -1,7 +1,10 @@
 """The options of app.py."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import gradio as gr
 import pytest
@@ -14,7 +17,7 @@ from cifar_torch.serving import Batcher
 from cifar_torch.webui.options import read_options
 from cifar_torch.webui.runner import Runner
 from cifar_torch.webui.serve import launch
-from tests.server import ROOT
+from tests.server import ROOT, free_port
 
 
 def run_app(*arguments: object) -> subprocess.CompletedProcess:
@@ -46,6 +49,27 @@ def test_a_folder_of_images_that_is_not_there_is_known_at_the_start(monkeypatch,
     monkeypatch.setenv("CIFAR_TORCH_IMAGE_FOLDER", str(tmp_path / "pictures"))
     with pytest.raises(UserError, match=r"CIFAR_TORCH_IMAGE_FOLDER is .*no such folder"):
         read_options([])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX's signal")
+def test_ctrl_c_while_the_app_starts_prints_nothing(tmp_path):
+    env = {**os.environ, "GRADIO_TEMP_DIR": str(tmp_path)}
+    command = [sys.executable, "app.py", "--port", str(free_port())]
+    options = {"cwd": ROOT, "env": env, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **options) as app:
+        while not any(tmp_path.iterdir()):  # until it is about to import Gradio
+            time.sleep(0.01)
+        app.send_signal(signal.SIGINT)
+        assert app.stderr.read() == b""
+    assert app.returncode == -signal.SIGINT
+
+
+def test_a_temporary_folder_that_cannot_be_written_ends_with_a_sentence(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "file"))
+    done = run_app()
+    assert done.returncode == 2 and "where uploads go" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_port_in_use_ends_with_a_sentence(app, checkpoints):
