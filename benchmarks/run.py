@@ -103,7 +103,7 @@ LATENCY_LIMIT = 2.0  # ms
 LINEAR_LIMIT = 1.1  # time per image at the most images over that at the fewest, and its inverse
 GROWTH_LIMIT = 8.0  # MB over the second half of the epochs
 SIZES = (2000, 4000, 8000)
-ENOUGH, PATIENCE = 3, 240.0  # rounds that there are at least; seconds after which no other begins
+ENOUGH, PATIENCE = 3, 120.0  # rounds that there are at least; seconds after which no other begins
 
 
 class Contender:
