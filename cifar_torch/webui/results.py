@@ -4,6 +4,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -38,9 +39,11 @@ def tab(page: Page, gradio_tab: gr.Tab) -> None:
     if has_test_images():
         find = gr.Button(label("results.find"), elem_id="find-mistakes")
         gallery = gr.HTML(elem_id="mistakes")
+        shown = gr.State()  # of which model the mistakes are, and in which language
         in_turn = PRIVATE | {"concurrency_id": "mistakes"}  # a search that is late is cleared too
-        find.click(functools.partial(_mistakes, page), inputs, gallery, **in_turn)
-        gr.on([page.model.change, page.language.change], lambda: "", None, gallery, **in_turn)
+        find.click(functools.partial(_mistakes, page), inputs, [gallery, shown], **in_turn)
+        changes = [page.model.change, page.language.change]
+        gr.on(changes, cleared, [shown, *inputs], gallery, **in_turn)
 
 
 def _report(page: Page, model: str, language: str) -> str:
@@ -116,7 +119,7 @@ def _mistakes(
     model: str,
     language: str,
     progress: gr.Progress = gr.Progress(),  # noqa: B008
-) -> str:
+) -> tuple[str, tuple[str, str]]:
     words = Words(language)
     with told(words):
         classifier = get_classifier(page, model)
@@ -132,7 +135,13 @@ def _mistakes(
     found = confident_mistakes(images, probabilities, classifier.class_names)
     tiles = "".join(_tile(mistake, words) for mistake in found)
     none = f"<p>{words('results.no_mistakes')}</p>"
-    return f'<div class="tiles mistakes">{tiles}</div>' if found else none
+    gallery = f'<div class="tiles mistakes">{tiles}</div>' if found else none
+    return gallery, (model, language)
+
+
+def cleared(shown: tuple[str, str] | None, model: str, language: str) -> Any:
+    """The gallery after a change; a search may have been quicker than the news of it, and stays."""
+    return gr.skip() if shown == (model, language) else ""
 
 
 def confident_mistakes(

@@ -1,7 +1,9 @@
 """The third tab: the figures of a checkpoint."""
 
+import gradio as gr
 import pytest
 
+from cifar_torch.webui import results
 from tests.webui.visitor import browser_test, open_tab
 
 
@@ -44,3 +46,10 @@ def test_the_most_confident_mistakes_are_found(visit):
     page.locator("#mistakes figure").first.wait_for()
     assert page.locator("#mistakes figure").count() >= 10
     assert "said deer" in page.locator("#mistakes").inner_text()
+
+
+def test_mistakes_go_with_their_model_and_language_and_no_sooner():
+    assert results.cleared(("best", "en"), "swapped", "en") == ""
+    assert results.cleared(("best", "en"), "best", "vi") == ""
+    assert results.cleared(None, "best", "vi") == ""
+    assert results.cleared(("best", "en"), "best", "en") == gr.skip()
