@@ -95,7 +95,6 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     out = args.out or Path("runs") / (args.recipe or DEFAULT_RECIPE.name)
     # Imported here: --help should not wait for torch.
-    from cifar_torch import kernels
     from cifar_torch.checkpoint import load_checkpoint
     from cifar_torch.data import CIFAR10_CLASSES, Data, load_data
     from cifar_torch.progress import Stopped
@@ -110,7 +109,6 @@ def main(argv: list[str] | None = None) -> int:
         data = load_data(args.image_folder, args.data, args.strict)
         return replace(data, origin=args.origin) if args.origin else data
 
-    kernels.prepare()
     recipe = RECIPES[args.recipe or DEFAULT_RECIPE.name]
     if begun and args.recipe in (None, begun.recipe.name):
         recipe = begun.recipe

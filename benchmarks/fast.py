@@ -4,8 +4,8 @@
     python benchmarks/fast.py --image-folder FOLDER    # with train/ and test/ in it
 
 The accuracy is the last epoch's on the test images, of which training sees nothing. The seconds are
-those of the steps; teachers, validation and saving are in the seconds «in all». Nothing that an
-earlier run has kept is used. Where a mean misses its bar, the status is 1.
+those of the steps; teachers, validation and saving are in the seconds «in all». No teacher
+that an earlier run has kept is used. Where a mean misses its bar, the status is 1.
 """
 
 import argparse

@@ -78,7 +78,7 @@ Every contender is a process of its own and trains the same network on the same 
 take turns; ratios are taken within each round. Shown are the median and the range over the rounds.
 «needed» is what this project asks of itself: where a figure falls short, the command ends with
 status 1.
-`make bench QUICK=1` repeats the ratios of training alone, in 72 seconds on the AMD EPYC below.
+`make bench QUICK=1` repeats the ratios of training alone.
 
 {parts}
 """

@@ -37,7 +37,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Bar:
-    """What a ratio must reach: `ours` over the fastest of `peers`; a latency, at most `limit`."""
+    """What a ratio must reach: `ours` over the fastest of `peers`."""
 
     title: str
     ours: str
@@ -333,7 +333,7 @@ def measure(rounds: int, quick: bool, tiny: bool) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="the ratios of training, in 90 s")
+    parser.add_argument("--quick", action="store_true", help="the ratios of training alone")
     parser.add_argument("--tiny", action="store_true", help="one short round, to see that it runs")
     parser.add_argument("--rounds", type=int, help="at most so many; default: 7, with --quick 3")
     parser.add_argument("--readme", action="store_true", help="write README.md from latest.json")

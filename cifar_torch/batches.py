@@ -72,10 +72,12 @@ class Batches:
         order = torch.randperm(self.count, generator=generator)
         draws = self.augmentation.draw(self.count, generator)
         view = epoch % len(self.targets)
-        if recipe.teacher:  # what the teacher has seen, but for the cut-outs
-            seen, shown = order < self.known, draw_view(view, self.known, self.augmentation)
-            draws[seen, : CENTRE.start] = shown[order[seen], : CENTRE.start]
         order, draws = order.to(processes.device), draws.to(processes.device)
+        if recipe.teacher:  # what the teacher has seen, but for the cut-outs
+            shown = draw_view(view, self.known, self.augmentation).to(processes.device)
+            seen = (order < self.known)[:, None]
+            shared, drawn = shown[order.clamp(max=self.known - 1)], draws[:, : CENTRE.start]
+            draws[:, : CENTRE.start] = torch.where(seen, shared[:, : CENTRE.start], drawn)
         # One batch at a time for several processes: one of them may have no image of the last.
         alone_on_gpu = processes.device.type == "cuda" and processes.count == 1
         chunk = batch * max(1, CHUNK // batch) if alone_on_gpu else batch

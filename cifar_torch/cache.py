@@ -20,15 +20,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path(home) / ".cache") / "cifar_torch"
 
 
-def keep(path: Path, tensors: dict[str, Tensor], meta: dict[str, str] | None = None) -> bool:
-    """Write a safetensors file of the cache, which is there at once and whole.
-
-    A cache that cannot be written stops nobody: that is said, and False is returned.
-    """
+def keep(path: Path, tensors: dict[str, Tensor], meta: dict[str, str] | None = None) -> None:
+    """Write a safetensors file of the cache, which is there at once and whole. A cache that cannot
+    be written stops nobody: that is said."""
     try:
         with replaced_file(path) as new:
             save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, new, meta)
-        return True
     except (OSError, SafetensorError) as error:
         print(f"{path.name} could not be kept in {path.parent}: {error}", file=sys.stderr)
-        return False

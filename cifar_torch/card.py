@@ -8,7 +8,7 @@ from typing import Any
 
 from cifar_torch.checkpoint import CARD, FIGURES, Checkpoint
 from cifar_torch.data import CIFAR10_CLASSES
-from cifar_torch.evaluation import confusion_shares, wilson_interval
+from cifar_torch.evaluation import BINS, confusion_shares, wilson_interval
 from cifar_torch.recipes import RECIPES, Recipe
 
 
@@ -160,7 +160,7 @@ def _results(metrics: dict[str, Any]) -> str:
     return (
         f"## Results\n\nOn {metrics['images']:,} {images}: accuracy "
         f"**{metrics['accuracy']:.2%}** (95% interval {low:.2%} to {high:.2%}), cross-entropy "
-        f"{metrics['loss']:.3f}, calibration error (ECE, 15 bins) {metrics['ece']:.1%} "
+        f"{metrics['loss']:.3f}, calibration error (ECE, {BINS} bins) {metrics['ece']:.1%} "
         f"({_interval(metrics['ece_ci95'])}{before}).{one_view}\n\n"
         f"| class | accuracy | 95% interval |\n|---|---|---|\n{rows}\n\n{_confusions(metrics)}"
     )

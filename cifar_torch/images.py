@@ -137,7 +137,7 @@ def to_pixels(
 
 
 def look_at(source: ImageSource, name: str | None = None) -> np.ndarray:
-    """The views of a picture that has yet to be read. Raises ImageError."""
+    """Read a picture and give its views. Raises ImageError."""
     return look(open_image(source, name))
 
 

@@ -1,6 +1,6 @@
 """ReLU, dropout and max pooling for CPUs, in fewer passes over memory than PyTorch's own.
 
-Everything here lives on one fact: floats read as integers of their size keep their sign, and from
+Everything here rests on one fact: floats read as integers of their size keep their sign, and from
 zero up their order, and integers are quicker to compare. Maps lie channels last in memory.
 Other devices use PyTorch's operations, which are as fast there.
 """

@@ -18,6 +18,7 @@ from cifar_torch.recipes import Recipe
 from cifar_torch.step import FlatNet, make_optimizer
 
 AVERAGE_EVERY = 8  # steps: the moving average then costs an eighth of the time, and is as good
+WARM = 80  # steps in which it moves at every one: a short run has few
 SAID = {
     "name": "recipe",
     "started_from": "--start-from",
@@ -25,7 +26,6 @@ SAID = {
     "train_images": "number of training images",
     "images": "set of training images",
 }
-WARM = 80  # steps until then: a short run is averaged at every step
 
 
 class Run:

@@ -88,7 +88,8 @@ def _normalisation(channels: int) -> nn.BatchNorm2d:
 
 class _Optimizer:
     """airbench's: SGD on a loss that is summed, whose rate rises fast and falls slowly, and every
-    five steps a step back to the moving average of the weights. The constants are airbench's."""
+    five steps, and at the end, a step back to the moving average of the weights. The constants are
+    airbench's."""
 
     def __init__(self, network: nn.Module, batch: int, steps: int):
         """For `steps` steps of `batch` images."""
@@ -96,11 +97,12 @@ class _Optimizer:
         momentum, scale = 0.85, 1024 * (1 + 1 / (1 - 0.85))
         rate, decay = 11.5 / scale, 0.0153 * batch / scale
         trained = [p for p in network.parameters() if p.requires_grad]
-        self.rates = [rate * 64 if p.ndim == 1 else rate for p in trained]
+        kernels, biases = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim == 1]
+        self.rates = rate, rate * 64
         self.sgd = torch.optim.SGD(
             [
-                {"params": [p], "lr": lr, "weight_decay": decay / lr}
-                for p, lr in zip(trained, self.rates, strict=True)
+                {"params": params, "lr": lr, "weight_decay": decay / lr}
+                for params, lr in zip((kernels, biases), self.rates, strict=True)
             ],
             momentum=momentum,
             nesterov=True,
@@ -122,7 +124,7 @@ class _Optimizer:
         self.sgd.zero_grad()
         loss.backward()
         self.sgd.step()
-        if done % 5 == 4:
+        if done % 5 == 4 or done + 1 == self.steps:
             torch._foreach_lerp_(self.average, self.values, 1 - 0.95**5 * share**3)
             torch._foreach_copy_(self.values, self.average)
 

@@ -67,8 +67,8 @@ def train(
     start_from: Checkpoint | None = None,
     on_progress: OnProgress | None = None,
 ) -> Checkpoint | None:
-    """Train the network on `data`; `out` becomes a checkpoint folder, written after every
-    epoch, but for those that end within ten seconds of the last time.
+    """Train the network on `data`; `out` becomes a checkpoint folder, written after an epoch, at
+    most every ten seconds, and at the end.
 
     The weights of `start_from` are trained on, with its normalisation, instead of random ones: all
     of them where `data` has the same classes, else all but the last layer's. `data` may be a
@@ -77,6 +77,7 @@ def train(
     stands and Stopped is raised. Under torchrun every process calls this; the first one writes, and
     it alone returns the checkpoint. Raises UserError.
     """
+    kernels.prepare()
     with join_processes(device) as processes, ExitStack() as stack:
         going_on = processes.from_first(lambda: resume or processes.restarted)
 
@@ -110,8 +111,6 @@ class Trainer:
         self.data, self.recipe, self.out, self.seed = data, recipe, out, seed
         self.processes, self.device = processes, processes.device
         self.last_saved = -math.inf
-        if self.device.type == "cpu":
-            kernels.prepare()
         # fp32 is float32, in convolutions on a GPU too, and sums of bf16 products are.
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
@@ -347,8 +346,7 @@ class Trainer:
     def checkpoint(self, finished: bool) -> Checkpoint:
         """The network as it is now, with all that is known of it."""
         recipe, data, run = self.recipe, self.data, self.run
-        model = CifarNet(**run.result.settings()).eval()
-        model.load_state_dict(run.result.state_dict())
+        model = run.result.in_precision(torch.float32).cpu().eval()
         config: dict[str, Any] = {
             "architecture": "CifarNet",
             "class_names": list(data.class_names),

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cifar_torch.api import MAX_UPLOAD, app_kwargs, routes
+from cifar_torch.api import MAX_UPLOAD, app_kwargs, routes, uploads
 from cifar_torch.api.schema import PictureAnswer
 from cifar_torch.api.uploads import MAX_PICTURES
 from cifar_torch.checkpoint import Checkpoint, save_checkpoint
@@ -317,16 +317,31 @@ def test_too_many_requests_at_a_time_are_told_so(classifiers, monkeypatch):
         assert post_raw(url, picture()).status_code == 200
 
 
-def test_a_request_that_does_not_arrive_makes_room(classifiers, monkeypatch):
-    monkeypatch.setattr(routes, "PATIENCE", 0.5)
+def test_requests_that_do_not_arrive_make_room(classifiers, monkeypatch):
+    monkeypatch.setattr(uploads, "PATIENCE", 0.5)
+    monkeypatch.setattr(routes, "MAX_REQUESTS", 1)
     for url in serve(classifiers):
-        host, port = url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=10) as idle:
-            idle.sendall(
-                b"POST /api/classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
-                b"Content-Length: 10\r\n\r\n"
-            )
-            assert idle.recv(100).startswith(b"HTTP/1.1 408 ")
+        with idle_request(url) as one, idle_request(url) as another:
+            assert {status(one), status(another)} == {408, 503}
+        assert post_raw(url, picture()).status_code == 200
+    for url in serve(classifiers, auth=ACCOUNT):
+        with idle_request(url) as unknown:
+            assert status(unknown) == 401
+
+
+def idle_request(url: str) -> socket.socket:
+    """One whose picture is never sent."""
+    host, port = url.removeprefix("http://").split(":")
+    idle = socket.create_connection((host, int(port)), timeout=10)
+    idle.sendall(
+        b"POST /api/classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+        b"Content-Length: 10\r\n\r\n"
+    )
+    return idle
+
+
+def status(connection: socket.socket) -> int:
+    return int(connection.recv(100).split()[1])
 
 
 def test_what_arrives_together_shares_a_pass(classifiers):

@@ -271,9 +271,12 @@ def test_loss_curve_without_dropout_is_plain_pytorchs(knobs):
 @BOTH
 def test_loss_curve_with_dropout_differs_by_no_more_than_seeds_do(dtype):
     plain = [plain_curve(0.2, seed) for seed in range(3)]
-    of_seeds = [distance(a, b) for a, b in pairwise(plain)]
-    ours = [distance(our_curve(0.2, dtype, seed), plain[seed]) for seed in range(2)]
-    assert np.mean(ours) < np.mean(of_seeds)
+    limit = 1.5 * max(distance(a, b) for a, b in pairwise(plain))  # each is one draw of many
+
+    def from_plain(dropout: float) -> list[float]:
+        return [distance(our_curve(dropout, dtype, seed), plain[seed]) for seed in range(2)]
+
+    assert max(from_plain(0.2)) < limit < min(from_plain(0.5))  # so that it would be seen
 
 
 @BOTH

@@ -307,16 +307,6 @@ def test_one_that_is_right_is_not_told_that_it_guesses(data, tmp_path, accuracy,
     assert trainer.guesses() == told
 
 
-def test_all_processes_must_train_alike(data, tmp_path, monkeypatch):
-    processes = Processes(torch.device("cpu"), rank=1)
-    trainer = Trainer(data, get_recipe("report"), tmp_path, processes, "fp32", 0)
-    trainer.check_alike()
-    first = Trainer(data, get_recipe("fast"), tmp_path, processes, "fp32", 0).settings()
-    monkeypatch.setattr(Processes, "gather", lambda self, ours: [first, ours])
-    with pytest.raises(UserError, match=r"process 1 has another recipe than the first \(report, "):
-        trainer.check_alike()
-
-
 def test_a_folder_is_written_by_one_at_a_time(data, tmp_path):
     recipe = get_recipe("report", epochs=1, batch_size=50)
     with (

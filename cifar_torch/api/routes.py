@@ -18,7 +18,6 @@ from cifar_torch.images import ImageError
 from cifar_torch.serving import Batcher
 
 MAX_REQUESTS = 128  # at a time: who came later would wait for half a minute
-PATIENCE = 60.0  # seconds for a request to arrive; a slow one takes the place of another
 
 
 def app_kwargs(batcher: Batcher) -> dict[str, Any]:
@@ -42,7 +41,7 @@ class Service:
 
     def __init__(self, batcher: Batcher):
         self._batcher = batcher
-        self._requests = 0  # that are being answered
+        self._requests = 0  # that are being received or answered
 
     async def classify(
         self,
@@ -50,26 +49,17 @@ class Service:
         model: Annotated[str | None, Query(description="a checkpoint; default: the first")] = None,
     ) -> Response:
         """The answer to POST /api/classify."""
-        model = model or None  # an empty one, as in ?model=
-        self._requests += 1
         try:
-            if self._requests > MAX_REQUESTS:
+            if self._requests >= MAX_REQUESTS:
                 await drop_body(request)
                 raise RefusedError(503, "busy", "Too many requests at a time; try again later.")
-            pictures = await asyncio.wait_for(read_pictures(request), PATIENCE)
-            self._check(model)
-            answers = await asyncio.gather(*(self._answer(model, *picture) for picture in pictures))
+            answers = await self._answers(request, model or None)  # none, too, for ?model=
         except RefusedError as error:
             return error.response()
-        except asyncio.TimeoutError:
-            message = f"The pictures did not arrive within {PATIENCE:.0f} s."
-            return RefusedError(408, "slow", message).response()
         except (UserError, OSError):
             return RefusedError(503, "model", "This model cannot be read at present.").response()
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is there to read it
-        finally:
-            self._requests -= 1
         used = next((name for name, _ in answers if name), None)
         content = Answers(model=used, answers=[answer for _, answer in answers])
         return Response(
@@ -77,6 +67,17 @@ class Service:
             status_code=200 if used else 422,
             media_type="application/json",
         )
+
+    async def _answers(
+        self, request: Request, model: str | None
+    ) -> list[tuple[str | None, PictureAnswer]]:
+        self._requests += 1
+        try:
+            pictures = await read_pictures(request)
+            self._check(model)
+            return await asyncio.gather(*(self._answer(model, *picture) for picture in pictures))
+        finally:
+            self._requests -= 1
 
     def _check(self, model: str | None) -> None:
         if model is not None and model not in (names := self._batcher.classifiers.names()):

@@ -75,6 +75,7 @@ CLASSIFY: dict[str, Any] = {
         400: {"model": Refusal, "description": "The form is damaged or has no file."},
         401: {"model": Refusal, "description": "The page has a password; use HTTP Basic."},
         404: {"model": Refusal, "description": "There is no such model."},
+        408: {"model": Refusal, "description": "The pictures did not arrive in time."},
         413: {"model": Refusal, "description": f"More than {MAX_UPLOAD >> 20} MB."},
         415: {"model": Refusal, "description": "The body is neither a form nor a picture."},
         422: {"model": Answers, "description": "None of the pictures can be used."},

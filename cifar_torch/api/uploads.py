@@ -1,7 +1,9 @@
 """The pictures that a request brings, within limits."""
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import suppress
+from typing import TypeVar
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
@@ -10,6 +12,9 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 MAX_UPLOAD = 32 * 1024 * 1024  # bytes of one request, all its pictures together
 MAX_PICTURES = 64  # of one request
+PATIENCE = 60.0  # seconds for a request to arrive; a slow one takes the place of another
+
+T = TypeVar("T")
 
 
 class RefusedError(Exception):
@@ -27,12 +32,30 @@ class RefusedError(Exception):
 
 async def read_pictures(request: Request) -> list[tuple[str | None, bytes]]:
     """Names and contents of the files that a request brings. Raises RefusedError."""
+    return await _in_time(_read(request))
+
+
+async def drop_body(request: Request) -> None:
+    """Read what a request brings, as most clients hear nothing before they have sent it."""
+    with suppress(RefusedError):
+        await _in_time(_drop(request))
+
+
+async def _in_time(reading: Awaitable[T]) -> T:
+    try:
+        return await asyncio.wait_for(reading, PATIENCE)
+    except asyncio.TimeoutError as error:
+        message = f"The pictures did not arrive within {PATIENCE:.0f} s."
+        raise RefusedError(408, "slow", message) from error
+
+
+async def _read(request: Request) -> list[tuple[str | None, bytes]]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         return await _read_form(request)
     if kind.startswith("image/") or kind in ("", "application/octet-stream"):
         return [(None, b"".join([chunk async for chunk in _body(request)]))]
-    await drop_body(request)
+    await _drop(request)
     raise RefusedError(
         415,
         "content_type",
@@ -71,8 +94,7 @@ def _valid_unicode(name: str | None) -> str:
 async def _body(request: Request) -> AsyncGenerator[bytes, None]:
     """The body piece by piece. Raises RefusedError where it is larger than MAX_UPLOAD.
 
-    What is too much is read and dropped, within reason: most clients hear nothing before they
-    have sent everything.
+    What is too much is read and dropped, within reason.
     """
     size = 0
     async for chunk in request.stream():
@@ -86,7 +108,6 @@ async def _body(request: Request) -> AsyncGenerator[bytes, None]:
         raise RefusedError(413, "too_large", message)
 
 
-async def drop_body(request: Request) -> None:
-    with suppress(RefusedError):
-        async for _ in _body(request):
-            pass
+async def _drop(request: Request) -> None:
+    async for _ in _body(request):
+        pass

@@ -140,7 +140,7 @@ def _mistakes(
 
 
 def cleared(shown: tuple[str, str] | None, model: str, language: str) -> Any:
-    """The gallery after a change; a search may have been quicker than the news of it, and stays."""
+    """The gallery after a change; what was found for the new choice before this event, stays."""
     return gr.skip() if shown == (model, language) else ""
 
 

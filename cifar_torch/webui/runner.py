@@ -137,7 +137,10 @@ class Runner:
             print(f"app.py: {name} could not be trained: {error}", file=sys.stderr)
             self.status = replace(self.status, phase="failed", error=self._without_folder(error))
         except Exception as error:
-            self.status = replace(self.status, phase="failed", error=UserError(repr(error)))
+            failure = ReasonedError(
+                "failed", repr(error)
+            )  # which may name a folder of this machine
+            self.status = replace(self.status, phase="failed", error=failure)
             raise
 
     def _train(
