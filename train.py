@@ -1,13 +1,13 @@
 """Train the network: `python train.py --device cuda`."""
 
 import argparse
-import io
 import os
 import shlex
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
+from cifar_torch.console import run_command
 from cifar_torch.errors import UserError
 from cifar_torch.recipes import DEFAULT_RECIPE, RECIPES, Recipe, changed, choices
 
@@ -90,9 +90,11 @@ def _add_knob(group: argparse._ArgumentGroup, field) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done, 2 a mistake, 130 stopped by Ctrl-C."""
     arguments = sys.argv[1:] if argv is None else argv
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names that a console has no letters for
     args = parser().parse_args(arguments)
+    return run_command("train.py", lambda: _train(args, arguments))
+
+
+def _train(args: argparse.Namespace, arguments: list[str]) -> int:
     out = args.out or Path("runs") / (args.recipe or DEFAULT_RECIPE.name)
     # Imported here: --help should not wait for torch.
     from cifar_torch.checkpoint import load_checkpoint
@@ -125,9 +127,6 @@ def main(argv: list[str] | None = None) -> int:
             resume=args.resume,
             start_from=load_checkpoint(args.start_from) if args.start_from else None,
         )
-    except UserError as error:
-        print(f"train.py: {error}", file=sys.stderr)
-        return 2
     except Stopped as stopped:
         starter = "torchrun ..." if "RANK" in os.environ else "python"
         again = shlex.join([*arguments, *([] if args.resume else ["--resume"])])
@@ -140,7 +139,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:  # while it starts
-        sys.exit(130)
+    sys.exit(main())

@@ -1,13 +1,12 @@
 """`python -m cifar_torch predict | evaluate | export | import-keras | summary | samples`."""
 
 import argparse
-import io
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cifar_torch.console import run_command
 from cifar_torch.errors import UserError
 
 if TYPE_CHECKING:  # --help should not wait for torch
@@ -262,20 +261,7 @@ def samples(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files that are no text
-    try:
-        status: int = args.run(args)
-        sys.stdout.flush()
-        return status
-    except UserError as error:
-        print(f"{parser().prog}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # whoever reads has enough, as `head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    return run_command(parser().prog, lambda: args.run(args))
 
 
 if __name__ == "__main__":

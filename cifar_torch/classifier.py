@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,7 @@ class Answer:
 
     class_name: str | None
     confidences: dict[str, float]
-    views: np.ndarray
+    views: np.ndarray = field(repr=False)
 
     @property
     def confidence(self) -> float:

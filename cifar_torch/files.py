@@ -82,6 +82,8 @@ def locked_folder(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
+        if not Path(lock.lock_file).exists():  # where no file can be made, as in /proc
+            raise UserError(f"cannot write {folder}.") from None
         raise ReasonedError(
             "locked",
             f"another program is training or changing {folder}; wait for it, or choose another "

@@ -87,7 +87,7 @@ class Recipe:
             (0 <= self.colour <= 1, "colour must be in [0, 1]"),
             (0 <= self.cutout <= 32, "cutout must be in [0, 32]"),
             (0 <= self.weight_decay < math.inf, "weight_decay must be a number from 0 up"),
-            (self.max_norm >= 0, "max_norm must not be negative"),
+            (0 <= self.max_norm < math.inf, "max_norm must be a number from 0 up"),
             (self.teacher >= 0, "teacher must not be negative"),
             (0 <= self.outliers <= 1, "outliers must be in [0, 1]"),
         ):

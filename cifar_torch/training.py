@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -49,10 +49,8 @@ from cifar_torch.teacher import COUNT
 SAVE_EVERY = 10.0  # seconds: writing and drawing take 0.5 s, an epoch on a GPU takes less than that
 AGREE_EVERY = 20  # steps between two looks at whether another process was asked to stop
 MIN_CALIBRATION = 100  # held-out images; fewer tell nothing of confidence
-NOTHING_LEARNED = (
-    "It knows no more than somebody who guesses. With few images more --epochs help, a lower --lr, "
-    "or the weights of a network that knows something: --start-from checkpoints/best."
-)
+NOTHING_LEARNED = "It knows no more than somebody who guesses. More --epochs help, or a lower --lr"
+START_FROM = ", or the weights of a network that knows something: --start-from checkpoints/best"
 
 
 def train(
@@ -131,7 +129,8 @@ class Trainer:
 
     def say(self, text: str) -> None:
         if self.processes.first:
-            tqdm.write(text)
+            with suppress(OSError):  # a full disk, or nobody who reads: the training goes on
+                tqdm.write(text)
 
     def fit(self, watch: Watch) -> Checkpoint | None:
         """All epochs that are still to do. Raises Stopped."""
@@ -147,13 +146,13 @@ class Trainer:
                 self.save(finished=False)
                 raise Stopped(f"Stopped in epoch {epoch + 1} of {self.recipe.epochs}.")
             self.run.history.append(self.epoch_row(epoch))
-            self.say(describe_epoch(self.run.history[-1], self.recipe.epochs))
             self.run.seconds = 0.0
             self.run.sums.zero_()
             last = epoch + 1 == self.recipe.epochs
             checkpoint = self.save(finished=last, can_wait=not last)
+            self.say(describe_epoch(self.run.history[-1], self.recipe.epochs))
         if self.guesses():
-            self.say(NOTHING_LEARNED)
+            self.say(NOTHING_LEARNED + ("." if self.started_from else f"{START_FROM}."))
         return checkpoint
 
     def guesses(self) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -56,6 +57,15 @@ def test_mistakes_end_with_a_sentence(arguments, message):
     done = run_cifar_torch(*arguments)
     assert done.returncode == 2 and message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is full")
+def test_an_output_that_cannot_be_written_ends_with_a_sentence():
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "cifar_torch", "summary"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert done.returncode == 2
+    assert re.fullmatch(r"python -m cifar_torch: .*No space left on device.*\n", done.stderr)
 
 
 def test_summary_is_the_reports_figure_16():

@@ -81,6 +81,20 @@ def test_ctrl_c_saves_and_says_how_to_go_on(folder, tmp_path, sent):
     assert (out / STATE).exists() and (out / "model.safetensors").exists()
 
 
+def test_a_run_goes_on_when_nobody_reads_what_it_says(folder, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["--image-folder", folder, "--epochs", 3, "--batch-size", 64, "--out", out]
+    command = [sys.executable, "-u", "train.py", *map(str, arguments)]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline().startswith("Training on cpu")
+        process.stdout.close()
+        assert "Traceback" not in process.stderr.read()
+    assert process.returncode == 1
+    assert load_checkpoint(out).metrics["epochs"] == 3
+
+
 def test_a_resumed_run_has_the_recipe_and_the_seed_that_it_was_begun_with(data, folder, tmp_path):
     out = tmp_path / "out"
     recipe = get_recipe("fast", epochs=2, batch_size=32, lr=0.001)

@@ -292,8 +292,11 @@ def test_a_run_that_is_stopped_with_weights_that_are_no_numbers_is_not_saved(
 
 
 def test_a_run_that_learned_nothing_says_so(data, tmp_path, capsys):
-    train(data, get_recipe("report", epochs=1, lr=1e-9), tmp_path / "out", device="cpu")
-    assert training.NOTHING_LEARNED in capsys.readouterr().out
+    recipe, out = get_recipe("report", epochs=1, lr=1e-9), tmp_path / "out"
+    first = train(data, recipe, out, device="cpu")
+    assert training.NOTHING_LEARNED + training.START_FROM in capsys.readouterr().out
+    train(data, recipe, tmp_path / "more", device="cpu", start_from=first)
+    assert f"{training.NOTHING_LEARNED}." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -305,6 +308,13 @@ def test_one_that_is_right_is_not_told_that_it_guesses(data, tmp_path, accuracy,
     trainer = Trainer(data, get_recipe("report"), tmp_path, processes, "fp32", 0)
     trainer.run.history.append({"val_accuracy": accuracy, "val_loss": loss})
     assert trainer.guesses() == told
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="there is no /proc")
+def test_a_folder_where_nothing_can_be_made_is_not_called_busy(data):
+    out = Path("/proc/nothing-can-be-made-here")
+    with pytest.raises(UserError, match=f"cannot write {out}"):
+        train(data, get_recipe("report", epochs=1), out, device="cpu")
 
 
 def test_a_folder_is_written_by_one_at_a_time(data, tmp_path):

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from cifar_torch.api.uploads import MAX_UPLOAD
+from cifar_torch.api.uploads import MAX_PICTURES, MAX_UPLOAD
 from cifar_torch.classifier import Answer
 from cifar_torch.images import FORMATS_FOR_PEOPLE, ImageError
 
@@ -61,7 +61,8 @@ class Refusal(BaseModel):
 
 
 FILE = {"type": "string", "format": "binary"}
-FORM = {"type": "object", "properties": {"file": {"type": "array", "items": FILE}}}
+FILES = {"type": "array", "items": FILE, "minItems": 1, "maxItems": MAX_PICTURES}
+FORM = {"type": "object", "properties": {"file": FILES}, "required": ["file"]}
 SECURITY_SCHEMES = {"password": {"type": "http", "scheme": "basic"}}
 CLASSIFY: dict[str, Any] = {
     "operation_id": "classify",
@@ -72,7 +73,10 @@ CLASSIFY: dict[str, Any] = {
     "response_model": None,
     "responses": {
         200: {"model": Answers, "description": "At least one picture has an answer."},
-        400: {"model": Refusal, "description": "The form is damaged or has no file."},
+        400: {
+            "model": Refusal,
+            "description": f"The form is damaged, has no file, or more than {MAX_PICTURES}.",
+        },
         401: {"model": Refusal, "description": "The page has a password; use HTTP Basic."},
         404: {"model": Refusal, "description": "There is no such model."},
         408: {"model": Refusal, "description": "The pictures did not arrive in time."},

@@ -14,6 +14,7 @@ from cifar_torch.classifier import Answer
 from cifar_torch.errors import UserError
 from cifar_torch.webui.datasets import has_test_images, images_for
 from cifar_torch.webui.page import (
+    EVERY,
     PRIVATE,
     QUIET,
     Page,
@@ -139,7 +140,7 @@ def _examples(page: Page, picture: Picture) -> None:
     gr.HTML(label("classify.examples"), elem_classes="section")
     drawn = gr.State([])  # of this visitor; empty: the shipped ones are shown
     tiles = gr.HTML(example_tiles([], "en"), js_on_load=TILE_CLICK, elem_id="examples")
-    tiles.click(_chosen, drawn, picture, **QUIET)
+    tiles.click(_chosen, drawn, picture, **EVERY)
     gr.on(
         [page.language.change, drawn.change],
         example_tiles,

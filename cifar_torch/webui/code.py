@@ -1,5 +1,8 @@
 """The last tab: the same classifier from Python, from the command line, from a language model."""
 
+import shlex
+from urllib.parse import quote
+
 import gradio as gr
 from gradio.components.label import LabelConfidence, LabelData
 
@@ -40,7 +43,7 @@ def tab(
 ) -> None:
     """Build the tab, and the function that programs call."""
 
-    def calls(language: str, request: gr.Request) -> str:
+    def calls(model: str, language: str, request: gr.Request) -> str:
         # Only the browser knows at which address the page is reached.
         origin = request.headers.get("origin", "http://127.0.0.1:7860")
         scope = request.request.scope if request.request else {}
@@ -48,7 +51,11 @@ def tab(
         words = Words(language)
         keys = ("code.python", "code.curl", "code.mcp" if options.mcp else "code.no_mcp")
         password = GUARDED if options.auth else dict.fromkeys(GUARDED, "")
-        return "\n\n".join(words(key, address=address, **password) for key in keys)
+        door, of_model = f"{address}/api/classify", ""
+        if model != batcher.classifiers.names()[0]:
+            door, of_model = f"{door}?model={quote(model)}", f', model="{model}"'
+        values = password | {"address": address, "of_model": of_model, "door": shlex.quote(door)}
+        return "\n\n".join(words(key, **values) for key in keys)
 
     async def classify(image: str, model: str = "") -> Answer:
         """The answer for one picture.
@@ -71,8 +78,9 @@ def tab(
         f"confidence in each class: {', '.join(names)}."
     )
     text = gr.Markdown(elem_id="calls")
-    page.opened(gradio_tab).then(calls, page.language, text, **PRIVATE)
-    page.language.change(calls, page.language, text, **QUIET)
+    shown_for = [page.model, page.language]
+    page.opened(gradio_tab).then(calls, shown_for, text, **PRIVATE)
+    gr.on([page.model.change, page.language.change], calls, shown_for, text, **QUIET)
     model = gr.Textbox("", visible=False)
     gr.on(
         [],

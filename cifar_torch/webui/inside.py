@@ -23,7 +23,7 @@ from cifar_torch.explain import (
 from cifar_torch.summary import LayerRow, layer_rows
 from cifar_torch.webui import drawings
 from cifar_torch.webui.classify import TILE_CLICK, shipped
-from cifar_torch.webui.page import LATEST, Page, alert, get_classifier, told
+from cifar_torch.webui.page import EVERY, LATEST, Page, alert, get_classifier, told
 from cifar_torch.webui.pictures import colours, img, overlay
 from cifar_torch.webui.upload import Picture
 from cifar_torch.webui.words import Words, label
@@ -93,8 +93,8 @@ def tab(page: Page, gradio_tab: gr.Tab, picture: Picture) -> None:
         [detail, steps, row, column],
         **LATEST,
     )
-    detail.click(_chosen_channel, None, channel, **LATEST).then(*shown_steps, **LATEST)
-    steps.click(_chosen_place, None, [row, column], **LATEST).then(*shown_steps, **LATEST)
+    detail.click(_chosen_channel, None, channel, **EVERY).then(*shown_steps, **LATEST)
+    steps.click(_chosen_place, None, [row, column], **EVERY).then(*shown_steps, **LATEST)
     gr.on([row.input, column.input], *shown_steps, **LATEST)
 
 

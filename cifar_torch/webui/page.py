@@ -20,6 +20,8 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 QUIET: dict[str, Any] = PRIVATE | {"show_progress": "hidden"}
 # Gradio would drop a click that comes while the one before is being answered.
 LATEST: dict[str, Any] = QUIET | {"trigger_mode": "always_last"}
+# Where a click says on what, the last of always_last would come with what the first was on.
+EVERY: dict[str, Any] = QUIET | {"trigger_mode": "multiple"}
 
 # Gradio follows the browser's language, but knows neither Vietnamese nor a switch. Its own settings
 # page changes the language with changeLocale; this calls the same function. Tabs that were never

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from cifar_torch.data import Data
+from cifar_torch.errors import ReasonedError
 from cifar_torch.recipes import DEFAULT_RECIPE, RECIPES, get_recipe
 from cifar_torch.webui.datasets import training_data
 from cifar_torch.webui.drawings import learning_curves
@@ -74,7 +75,7 @@ def _knobs() -> dict[str, gr.components.Component]:
     """What of a recipe can be changed on the page, by the names of its fields."""
     return {
         "epochs": _slider("epochs", 200, low=1),
-        "lr": gr.Number(DEFAULT_RECIPE.lr, label=label("train.lr"), step=0.001),
+        "lr": gr.Number(DEFAULT_RECIPE.lr, label=label("train.lr"), step=0.001, elem_id="lr"),
         "flip": gr.Checkbox(DEFAULT_RECIPE.flip, label=label("train.flip")),
         "crop_padding": _slider("crop_padding", 8),
         "zoom": _slider("zoom", 0.5, step=0.05),
@@ -109,7 +110,10 @@ def _start(
     words = Words(language)
     with told(words):
         start_from = get_classifier(page, model).checkpoint if begin_with else None
-        chosen = get_recipe(recipe, **dict(zip(knobs, values, strict=True)))
+        changes = dict(zip(knobs, values, strict=True))
+        if not (changes["lr"] or 0) > 0:  # or it would be the recipe's own where the field is empty
+            raise ReasonedError("rate", f"the learning rate cannot be {changes['lr']}.")
+        chosen = get_recipe(recipe, **changes)
         load = functools.partial(_load, runner, archive)
         runner.start(name.strip(), chosen, load, start_from, archive)
 

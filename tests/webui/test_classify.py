@@ -48,6 +48,18 @@ def test_every_class_has_an_example_and_two_have_none(visit):
 
 
 @browser_test
+def test_of_two_quick_clicks_the_last_is_answered(visit):
+    page = visit()
+    tiles = page.locator("#examples").get_by_role("button")
+    tiles.first.wait_for()
+    slow = {"offline": False, "latency": 400, "downloadThroughput": 1e5, "uploadThroughput": 1e5}
+    page.context.new_cdp_session(page).send("Network.emulateNetworkConditions", slow)
+    tiles.first.click()
+    tiles.filter(has_text="cat").click()
+    page.get_by_text("This is a cat.").wait_for()
+
+
+@browser_test
 def test_an_example_can_be_chosen_by_keyboard_alone(visit):
     page = visit()
     page.locator("#examples button").first.focus()

@@ -1,6 +1,7 @@
 """The fifth tab, and the calls that it offers."""
 
 import inspect
+import re
 import shutil
 import subprocess
 import sys
@@ -82,10 +83,22 @@ def test_classify_is_all_that_programs_are_offered(app):
 def test_the_calls_to_copy_have_the_right_address_and_work(visit, app, tmp_path):
     page = visit()
     open_tab(page, "code")
-    code = page.locator("#calls pre code").first.inner_text()
-    assert app.url in code
     (tmp_path / "cat.jpg").write_bytes((EXAMPLES / "cat.png").read_bytes())
-    run = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert "cat" in run.stdout
+    calls = page.locator("#calls pre code")
+    calls.first.wait_for()
+    python, curl, *_ = calls.all()
+
+    def answer_is(name: str) -> bool:
+        commands = [sys.executable, "-c", python.inner_text()], ["sh", "-c", curl.inner_text()]
+        said = re.compile(f'^{name} |"class":"{name}"', re.MULTILINE)
+        return all(
+            said.search(subprocess.run(c, cwd=tmp_path, capture_output=True, text=True).stdout)
+            for c in commands
+        )
+
+    assert app.url in python.inner_text()
+    assert answer_is("cat")
+    page.locator("#model input").click()
+    page.get_by_role("option", name=re.compile("^swapped")).click()
+    page.locator("#calls").get_by_text("?model=swapped").wait_for()
+    assert answer_is("deer")

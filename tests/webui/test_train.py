@@ -358,6 +358,15 @@ def test_a_name_that_is_taken_is_refused(visit):
     page.get_by_text(Words("vi")("error.taken")).wait_for()
 
 
+@browser_test
+def test_a_rate_that_is_missing_is_asked_for(visit):
+    page = visit("vi")
+    open_tab(page, "train")
+    page.locator("#lr input").fill("")
+    page.locator("#start").click()
+    page.get_by_text(Words("vi")("error.rate")).wait_for()
+
+
 def zipped_things(folder: Path, per_class: int) -> dict[str, bytes]:
     """What a zip of a folder of images holds: the names, and what is in them."""
     things = write_image_folder(folder / "things", per_class)
