@@ -31,7 +31,8 @@ class ReLUDropout(nn.Dropout):
             drop = min(max(1, round(self.p * 65536)), 65535)
             return kernels.ReLUDropout.apply(kernels.dense(x), self.bits, drop)
         in_place = self.training or not torch.is_grad_enabled()
-        return F.dropout(F.relu(x, inplace=in_place), self.p, self.training)
+        x = F.relu(x, inplace=in_place)
+        return F.dropout(x, self.p) if self.training else x
 
 
 class ReLUMaxPool(nn.MaxPool2d):
