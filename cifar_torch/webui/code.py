@@ -52,8 +52,8 @@ def tab(
         keys = ("code.python", "code.curl", "code.mcp" if options.mcp else "code.no_mcp")
         password = GUARDED if options.auth else dict.fromkeys(GUARDED, "")
         door, of_model = f"{address}/api/classify", ""
-        if model != batcher.classifiers.names()[0]:
-            door, of_model = f"{door}?model={quote(model)}", f', model="{model}"'
+        if model and model not in batcher.classifiers.names()[:1]:
+            door, of_model = f"{door}?model={quote(model)}", f", model={model!r}"
         values = password | {"address": address, "of_model": of_model, "door": shlex.quote(door)}
         return "\n\n".join(words(key, **values) for key in keys)
 

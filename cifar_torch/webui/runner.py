@@ -137,9 +137,7 @@ class Runner:
             print(f"app.py: {name} could not be trained: {error}", file=sys.stderr)
             self.status = replace(self.status, phase="failed", error=self._without_folder(error))
         except Exception as error:
-            failure = ReasonedError(
-                "failed", repr(error)
-            )  # which may name a folder of this machine
+            failure = ReasonedError("failed", repr(error))  # whose words may name folders
             self.status = replace(self.status, phase="failed", error=failure)
             raise
 
