@@ -165,8 +165,10 @@ def test_the_password_opens_page_and_api_alike(guarded):
 
 
 def test_the_calls_that_the_page_tells_work_with_the_password(guarded, tmp_path):
+    url = guarded.url
+    values = GUARDED | {"address": url, "door": f"{url}/api/classify", "of_model": ""}
     told = {
-        key: Words("en")(f"code.{key}", address=guarded.url, **GUARDED)
+        key: Words("en")(f"code.{key}", **values)
         .replace("USER", ACCOUNT[0])
         .replace('"PASSWORD"', f'"{ACCOUNT[1]}"')
         for key in ("python", "curl", "mcp")
