@@ -4,6 +4,7 @@ ground, as ships are on water."""
 import hashlib
 import pickle
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,21 @@ def write_image_folder(folder: Path, per_class: int, first: int = 0, size: int =
         for i in range(first, first + per_class):
             draw_thing(kind, i, size).save(folder / kind / f"{i:03}.png")
     return folder
+
+
+def zipped_things(folder: Path, per_class: int) -> dict[str, bytes]:
+    """What a zip of a folder of images holds: the names, and what is in them."""
+    things = write_image_folder(folder / "things", per_class)
+    files = things.rglob("*.png")
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+def write_zip(file: Path, entries: dict[str, bytes]) -> Path:
+    """A zip of these names and contents."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return file
 
 
 def write_cifar10_archive(folder: Path, per_batch: int = 20) -> dict[str, str]:

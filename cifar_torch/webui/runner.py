@@ -1,19 +1,14 @@
 """One training run at a time, in a thread of the server, so that it outlives the visitor's page."""
 
-import lzma
 import os
 import re
 import shutil
-import stat
 import sys
-import tempfile
 import threading
-import zipfile
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -21,33 +16,21 @@ import torch
 from cifar_torch import kernels
 from cifar_torch.checkpoint import STATE, Checkpoint
 from cifar_torch.classifier import Classifiers
-from cifar_torch.data import Data, load_image_folder
+from cifar_torch.data import Data
 from cifar_torch.errors import ReasonedError, UserError, reworded
 from cifar_torch.files import locked_folder
-from cifar_torch.images import EXTENSIONS
 from cifar_torch.progress import Progress, Stopped
 from cifar_torch.recipes import Recipe
 
 PATIENCE = 20.0  # seconds: a step and a save take less than one, reading many pictures more
 THREADS = torch.get_num_threads()  # as many as the machine lends; serving takes one of them
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
-BROKEN_ZIP = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    NotImplementedError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-)
-MAX_FILES, MAX_BYTES = 100_000, 2 * 1024**3  # of an unpacked zip
 
 Phase = Literal["idle", "reading", "training", "done", "stopped", "failed"]
 
 
 class TrainingError(ReasonedError):
-    """A run that cannot start. `reason` is one of "name", "taken", "busy", "zip", "zip_gone",
-    "zip_large" or "zip_flat"."""
+    """A run that cannot start. `reason` is one of "name", "taken" or "busy"."""
 
 
 @dataclass(frozen=True)
@@ -199,60 +182,3 @@ def _last(trained: Checkpoint | None, progress: Progress | None) -> Progress | N
         progress, epoch=progress.epochs, step=progress.steps, loss=row["loss"],
         accuracy=row["accuracy"], history=tuple(trained.history),
     )  # fmt: skip
-
-
-def load_zip(file: Path, stopping: Callable[[], bool] = lambda: False) -> Data:
-    """The image folder inside a zip. Raises TrainingError, UserError, and Stopped where it was
-    asked to stop while it unpacked."""
-    with tempfile.TemporaryDirectory() as folder:
-        root = unpack_images(file, Path(folder), stopping)
-        try:
-            data = load_image_folder(root, cached=False)
-        except UserError as error:  # of the zip, for its reader
-            raise reworded(error, str(error).replace(str(root), file.name)) from error
-        return replace(data, origin=f"images of {file.name}")
-
-
-def unpack_images(file: Path, folder: Path, stopping: Callable[[], bool] = lambda: False) -> Path:
-    """Unpack the images of a zip into `folder`, and of all else the folders alone, as a class
-    without images is not to be dropped in silence; returns the folder of the classes in it.
-    Raises TrainingError: not a zip, too large, or without a folder a class."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            kept = filter(None, map(_kept, archive.infolist()))
-            entries = {entry.filename: entry for entry in kept}.values()
-            if len(entries) > MAX_FILES or sum(e.file_size for e in entries) > MAX_BYTES:
-                raise TrainingError(
-                    "zip_large",
-                    f"the zip holds more than {MAX_FILES:,} images or {MAX_BYTES >> 30} GiB.",
-                )
-            for entry in entries:  # zipfile keeps each below `folder`, and to its stated size
-                if stopping():
-                    raise Stopped
-                archive.extract(entry, folder)
-    except BROKEN_ZIP as error:
-        raise TrainingError("zip", f"the file is not a zip that can be read: {error}.") from error
-    except FileNotFoundError as error:  # uploads are deleted after an hour
-        raise TrainingError("zip_gone", "the zip is no longer on the server.") from error
-    except OSError as error:  # the disk is full
-        raise UserError(f"the zip cannot be unpacked: {error.strerror or error}.") from error
-    while len(inner := _folders(folder)) == 1 and _folders(inner[0]):
-        folder = inner[0]  # a zip of a folder: its classes are one level down
-    if len(inner) < 2:
-        raise TrainingError("zip_flat", "the zip needs two folders or more, one for each class.")
-    return folder
-
-
-def _folders(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_dir()]
-
-
-def _kept(entry: zipfile.ZipInfo) -> zipfile.ZipInfo | None:
-    """An image itself, for another file its folder; None: hidden, or a link."""
-    path = PurePosixPath(entry.filename)
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    if hidden or stat.S_ISLNK(entry.external_attr >> 16):
-        return None
-    if entry.is_dir() or path.suffix.lower() in EXTENSIONS:
-        return entry
-    return zipfile.ZipInfo(f"{path.parent}/")

@@ -22,8 +22,9 @@ from cifar_torch.webui.page import (
     told,
     without_paths,
 )
-from cifar_torch.webui.runner import Runner, Status, load_zip
+from cifar_torch.webui.runner import Runner, Status
 from cifar_torch.webui.words import Words, label
+from cifar_torch.webui.zips import load_zip
 
 POLL_SECONDS = 1.0
 
