@@ -15,7 +15,9 @@ from cifar_torch.recipes import Recipe
 
 FINE = 65536  # the steps of a drawn number that is not of pixels
 # The columns of what is drawn; those before the cut-out's are shared with a teacher.
-SHIFT, MIRRORED, ZOOM, COLOUR, CENTRE = slice(0, 2), 2, 3, slice(4, 7), slice(7, 9)
+SHIFT, MIRRORED, ZOOM, COLOUR, OTHER, PART, CENTRE = (
+    slice(0, 2), 2, 3, slice(4, 7), 7, 8, slice(9, 11),
+)  # fmt: skip
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow and torchvision weigh the channels
 
 
@@ -27,6 +29,7 @@ class Augmentation:
     flip: bool = False
     zoom: float = 0.0
     colour: float = 0.0
+    mixup: float = 0.0
     cutout: int = 0
 
     @classmethod
@@ -34,17 +37,28 @@ class Augmentation:
         return cls(**{f.name: getattr(recipe, f.name) for f in fields(cls)})
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """What to do with each of `count` images, (count, 9) int64: the crop's shift down and
-        right, mirrored or not, the zoom, brightness, contrast and saturation in [0, FINE), the row
-        and the column of the cut-out's centre."""
+        """What to do with each of `count` images, (count, 11) int64: the crop's shift down and
+        right, mirrored or not, the zoom, brightness, contrast and saturation in [0, FINE), the
+        image that is mixed into it and its part in [0, FINE), the row and the column of the
+        cut-out's centre."""
         shifts = 2 * self.crop_padding + 1
-        limits = (shifts, shifts, 2, FINE, FINE, FINE, FINE, IMAGE_SIZE, IMAGE_SIZE)
+        limits = (shifts, shifts, 2, *[FINE] * 4, count, FINE, IMAGE_SIZE, IMAGE_SIZE)
         return torch.stack([torch.randint(n, (count,), generator=generator) for n in limits], 1)
 
-    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Images (N, 3, H, W) uint8, changed as their `draws` (N, 9) say."""
-        if not len(images):
-            return images  # of several processes, one may have no image of the last batch
+    def __call__(self, images: Tensor, draws: Tensor, chosen: Tensor) -> Tensor:
+        """Those `chosen` (B,) of the images (N, 3, H, W) uint8, changed as the `draws` (N, 11) of
+        all of them say."""
+        if not len(chosen):
+            return images[chosen]  # of several processes, one may have none of the last batch
+        changed = self._changed_alone(images[chosen], draws[chosen])
+        if self.mixup:
+            others, parts = self.mixed_in(draws[chosen])
+            changed = mixup(changed, self._changed_alone(images[others], draws[others]), parts)
+        if self.cutout:
+            changed = cutout(changed, self.cutout, draws[chosen, CENTRE])
+        return changed
+
+    def _changed_alone(self, images: Tensor, draws: Tensor) -> Tensor:
         if self.crop_padding:
             images = crop(images, self.crop_padding, draws[:, SHIFT])
         if self.flip:
@@ -53,9 +67,14 @@ class Augmentation:
             images = zoom(images, _factor(draws[:, ZOOM], self.zoom))
         if self.colour:
             images = colour(images, *_factor(draws[:, COLOUR], self.colour).unbind(1))
-        if self.cutout:
-            images = cutout(images, self.cutout, draws[:, CENTRE])
         return images
+
+    def mixed_in(self, draws: Tensor) -> tuple[Tensor, Tensor]:
+        """Which image is mixed into each that has these `draws` (B, 11), (B,) int64, and how much
+        of the mixture it makes, (B,) float: evenly in [0, 0.5) for a share `mixup` of them, 0 for
+        the others. So each stays the larger part of its own mixture."""
+        part = draws[:, PART] / (2 * FINE * self.mixup)
+        return draws[:, OTHER], part.masked_fill(part >= 0.5, 0.0)
 
 
 def _factor(draws: Tensor, most: float) -> Tensor:
@@ -110,6 +129,11 @@ def _grey(pixels: Tensor) -> Tensor:
     for its copy."""
     red, green, blue = pixels.split(1, dim=1)
     return GREY[0] * red + GREY[1] * green + GREY[2] * blue
+
+
+def mixup(images: Tensor, others: Tensor, part: Tensor) -> Tensor:
+    """Images of which `part` (N,) is the other one's, pixel by pixel (arXiv 1710.09412)."""
+    return torch.lerp(images.float(), others.float(), part[:, None, None, None]).round_().byte()
 
 
 def cutout(images: Tensor, size: int, centre: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cifar_torch.augmentation import CENTRE, Augmentation
+from cifar_torch.augmentation import CENTRE, OTHER, Augmentation
 from cifar_torch.data import Split
 from cifar_torch.errors import UserError
 from cifar_torch.outliers import add_outliers
@@ -48,7 +48,7 @@ class Batches:
         """Make the targets, by view and image, a view an epoch: labels (1, N), or probabilities
         (views, N, num_classes). Of the teachers, if the recipe has any: see `Teachers`."""
         recipe, known = self.recipe, self.images[: self.known]
-        if not (recipe.teacher or recipe.outliers):
+        if not (recipe.teacher or recipe.outliers or recipe.mixup):
             self.targets = known.labels[None]
             return
         if recipe.teacher:
@@ -72,22 +72,22 @@ class Batches:
         order = torch.randperm(self.count, generator=generator)
         draws = self.augmentation.draw(self.count, generator)
         view = epoch % len(self.targets)
+        if recipe.teacher:  # what the teacher has seen, but for the cut-outs; it saw no outliers
+            seen = draw_view(view, self.known, self.augmentation)
+            draws[: self.known, : CENTRE.start] = seen[:, : CENTRE.start]
+            draws[self.known :, OTHER] = torch.arange(self.known, self.count)
         order, draws = order.to(processes.device), draws.to(processes.device)
-        if recipe.teacher:  # what the teacher has seen, but for the cut-outs
-            shown = draw_view(view, self.known, self.augmentation).to(processes.device)
-            seen = (order < self.known)[:, None]
-            shared, drawn = shown[order.clamp(max=self.known - 1)], draws[:, : CENTRE.start]
-            draws[:, : CENTRE.start] = torch.where(seen, shared[:, : CENTRE.start], drawn)
         # One batch at a time for several processes: one of them may have no image of the last.
         alone_on_gpu = processes.device.type == "cuda" and processes.count == 1
         chunk = batch * max(1, CHUNK // batch) if alone_on_gpu else batch
         for start in range(first_step * batch, self.count, chunk):
             mine = processes.share(order[start : start + chunk])
             targets, labels = self.targets[view, mine], self.images.labels[mine]
-            images = self.augmentation(
-                self.images.images[mine], processes.share(draws[start : start + chunk])
-            )
-            own = batch // processes.count
+            images = self.augmentation(self.images.images, draws, mine)
             if targets.is_floating_point():
                 targets = targets.float()
+            if recipe.mixup and not recipe.teacher:  # which answers for the mixture
+                others, parts = self.augmentation.mixed_in(draws[mine])
+                targets = torch.lerp(targets, self.targets[view, others].float(), parts[:, None])
+            own = batch // processes.count
             yield from zip(*(t.split(own) for t in (images, targets, labels)), strict=True)

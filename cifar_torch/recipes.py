@@ -48,6 +48,9 @@ class Recipe:
     colour: float = _knob(
         0.0, "most by which brightness, contrast and saturation are changed at random; 0: none"
     )
+    mixup: float = _knob(
+        0.0, "share of the images that are blended with another one, their targets too; 0: none"
+    )
     cutout: int = _knob(0, "side in pixels of the random square blanked in each image; 0: none")
     averaging: float = _knob(
         0.0, "decay a step of the moving average of the weights that is kept; 0: none"
@@ -85,6 +88,7 @@ class Recipe:
             (0 <= self.crop_padding < 32, "crop_padding must be in [0, 31]"),
             (0 <= self.zoom < 1, "zoom must be in [0, 1)"),
             (0 <= self.colour <= 1, "colour must be in [0, 1]"),
+            (0 <= self.mixup <= 1, "mixup must be in [0, 1]"),
             (0 <= self.cutout <= 32, "cutout must be in [0, 32]"),
             (0 <= self.weight_decay < math.inf, "weight_decay must be a number from 0 up"),
             (0 <= self.max_norm < math.inf, "max_norm must be a number from 0 up"),

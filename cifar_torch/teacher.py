@@ -214,7 +214,7 @@ class Teachers:
             network.train()
             for i, chosen in enumerate(order[: steps * batch].split(batch)):
                 self.before_step(number * self.epochs + epoch)
-                logits = self._logits(network, OWN(images.images[chosen], draws[chosen]))
+                logits = self._logits(network, OWN(images.images, draws, chosen))
                 loss = F.cross_entropy(
                     logits, images.labels[chosen], label_smoothing=0.2, reduction="sum"
                 )
@@ -234,18 +234,17 @@ class Teachers:
         network.eval()
         images, answers = self.images.images, []
         draws = draw_view(view, len(images), self.seen).to(images.device)
-        batches = zip(images.split(BATCH), draws.split(BATCH), strict=True)
-        for i, d in tqdm(
-            batches, f"Its view {view + 1}/{VIEWS}", -(-len(images) // BATCH), leave=False
-        ):
+        batches = torch.arange(len(images), device=images.device).split(BATCH)
+        for chosen in tqdm(batches, f"Its view {view + 1}/{VIEWS}", leave=False):
             self.before_step((number + 1) * self.epochs - 1)
-            answers.append(self._logits(network, self.seen(i, d)).softmax(dim=1).half())
+            logits = self._logits(network, self.seen(images, draws, chosen))
+            answers.append(logits.softmax(dim=1).half())
         return torch.cat(answers).cpu()
 
 
 @lru_cache(maxsize=VIEWS)  # which every epoch asks for again
 def draw_view(view: int, count: int, augmentation: Augmentation) -> Tensor:
-    """What is drawn for one of the VIEWS of `count` images, (count, 9)."""
+    """What is drawn for one of the VIEWS of `count` images, (count, 11)."""
     return augmentation.draw(count, torch.Generator().manual_seed(SEED - 1 - view))
 
 

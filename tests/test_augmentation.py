@@ -7,6 +7,9 @@ import torch.nn.functional as F
 from torchvision.transforms.v2 import functional
 
 from cifar_torch import augmentation
+from cifar_torch.batches import Batches
+from cifar_torch.data import Split
+from cifar_torch.processes import join_processes
 from cifar_torch.recipes import get_recipe
 
 IMAGES = torch.randint(
@@ -75,19 +78,32 @@ def test_colour_is_torchvisions_brightness_contrast_and_saturation():
         assert (result - wanted).abs().max() < 0.6
 
 
-def test_draws_reach_every_crop_zoom_and_colour_and_both_mirror_images():
+def test_mixup_blends_pixel_by_pixel():
+    parts = torch.rand(64, generator=torch.Generator().manual_seed(4)) / 2
+    parts[7] = 0
+    others = IMAGES.roll(1, 0)
+    mixed = augmentation.mixup(IMAGES, others, parts)
+    wanted = [
+        (1 - p) * image + p * other
+        for image, other, p in zip(IMAGES.numpy(), others.numpy(), parts.tolist(), strict=True)
+    ]
+    assert np.abs(mixed.numpy() - np.stack(wanted)).max() < 0.51
+    assert torch.equal(mixed[7], IMAGES[7])
+
+
+def test_draws_reach_every_change():
     change = augmentation.Augmentation(crop_padding=4)
     draws = change.draw(5000, torch.Generator().manual_seed(0))
-    for column, count in ((0, 9), (1, 9), (7, 32), (8, 32)):
+    for column, count in ((0, 9), (1, 9), (9, 32), (10, 32)):
         assert sorted(draws[:, column].unique().tolist()) == list(range(count))
     assert draws[:, 2].float().mean().item() == pytest.approx(0.5, abs=0.03)
-    fine = draws[:, 3:7].float() / augmentation.FINE
+    fine = draws[:, 3:9].float() / torch.tensor([65536] * 4 + [5000, 65536])
     assert fine.min() < 0.01 and fine.max() > 0.99
     assert torch.corrcoef(fine.T).fill_diagonal_(0).abs().max() < 0.06  # each for itself
 
 
 def test_an_augmentation_is_its_parts_one_after_the_other():
-    change = augmentation.Augmentation(4, True, zoom=0.25, colour=0.4, cutout=6)
+    change = augmentation.Augmentation(4, True, zoom=0.25, colour=0.4, mixup=0.5, cutout=6)
     draws = change.draw(64, torch.Generator().manual_seed(5))
     wanted = augmentation.crop(IMAGES, 4, draws[:, :2])
     wanted = augmentation.flip(wanted, draws[:, 2].bool())
@@ -95,12 +111,37 @@ def test_an_augmentation_is_its_parts_one_after_the_other():
     assert factors.min() < 0.65 and 1.2 < factors[:, 0].max() < 1.25
     wanted = augmentation.zoom(wanted, factors[:, 0])
     wanted = augmentation.colour(wanted, *factors[:, 1:].T)
-    wanted = augmentation.cutout(wanted, 6, draws[:, 7:])
-    assert (change(IMAGES, draws).int() - wanted.int()).abs().max() <= 1  # float rounding
-    assert torch.equal(augmentation.Augmentation()(IMAGES, draws), IMAGES)
-    assert change(IMAGES[:0], draws[:0]).shape == (0, 3, 32, 32)
+    parts = draws[:, 8] / 65536
+    parts[draws[:, 8] >= 32768] = 0
+    assert (parts == 0).sum() in range(20, 45) and parts.max() > 0.4
+    wanted = augmentation.mixup(wanted, wanted[draws[:, 7]], parts)
+    wanted = augmentation.cutout(wanted, 6, draws[:, 9:])
+    some = torch.tensor([3, 60, 3, 17])
+    for chosen in (torch.arange(64), some):
+        changed = change(IMAGES, draws, chosen).int()
+        assert (changed - wanted[chosen].int()).abs().max() <= 1  # float rounding
+    assert torch.equal(augmentation.Augmentation()(IMAGES, draws, some), IMAGES[some])
+    assert change(IMAGES, draws, some[:0]).shape == (0, 3, 32, 32)
 
 
 def test_a_recipes_augmentation_has_its_knobs():
-    recipe = get_recipe("best", zoom=0.1, colour=0.2)
-    assert augmentation.Augmentation.of(recipe) == augmentation.Augmentation(4, True, 0.1, 0.2, 6)
+    recipe = get_recipe("best", zoom=0.1, colour=0.2, mixup=0.3, cutout=6)
+    assert augmentation.Augmentation.of(recipe) == augmentation.Augmentation(
+        4, True, zoom=0.1, colour=0.2, mixup=0.3, cutout=6
+    )
+
+
+def test_a_blend_is_to_be_answered_as_a_blend():
+    labels = torch.arange(300) % 4
+    greys = (80 * labels)[:, None, None, None].expand(-1, 3, 32, 32).byte()
+    with join_processes("cpu") as processes:
+        recipe = get_recipe("report", batch_size=64, mixup=0.75)
+        batches = Batches(Split(greys, labels), recipe, 0, processes)
+        batches.prepare(4, torch.Tensor.float, torch.float32, lambda epoch: None)
+        parts = list(batches.epoch(0, 0))
+    images, targets, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    told = targets @ (80 * torch.arange(4.0))
+    assert (images - told[:, None, None, None]).abs().max() < 0.51
+    assert torch.equal(targets.argmax(dim=1), labels)  # the larger part's
+    pure = (targets.max(dim=1).values == 1).float().mean()  # a quarter of all, of others a quarter
+    assert 0.36 < pure < 0.52

@@ -36,7 +36,7 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_weights_bit_for_bit(
 ):
     recipe = get_recipe(
         "fast", epochs=2, batch_size=32, lr=0.01, dropout=0.2, averaging=0.9, cutout=6,
-        crop_padding=2, zoom=0.2, colour=0.2,
+        crop_padding=2, zoom=0.2, colour=0.2, mixup=0.5,
     )  # fmt: skip
     train(data, recipe, tmp_path / "whole", device="cpu")
     monkeypatch.setattr(progress, "REPORT_EVERY", 0)  # before every step

@@ -114,7 +114,7 @@ def test_a_run_learns_from_teachers_and_outliers_and_sees_what_the_teachers_saw(
 ):
     recipe = get_recipe(
         "report", epochs=2, batch_size=50, teacher=1, outliers=0.2, crop_padding=2, flip=True,
-        zoom=0.2, colour=0.3,
+        zoom=0.2, colour=0.3, mixup=0.6,
     )  # fmt: skip
     seen, answers = {}, []
     of_epoch, answer = Batches.epoch, Teachers.answers
@@ -133,8 +133,9 @@ def test_a_run_learns_from_teachers_and_outliers_and_sees_what_the_teachers_saw(
         images, targets, labels = (torch.cat(t) for t in zip(*parts, strict=True))
         assert (labels == -1).sum() == round(0.2 * len(data.train))
         assert (targets[labels == -1] == 0.25).all()
-        change = Augmentation(2, True, zoom=0.2, colour=0.3)
-        views = change(data.train.images, draw_view(epoch, len(data.train), change))
+        change = Augmentation(2, True, zoom=0.2, colour=0.3, mixup=0.6)
+        count = len(data.train)
+        views = change(data.train.images, draw_view(epoch, count, change), torch.arange(count))
         wanted = dict(zip((v.numpy().tobytes() for v in views), answers[0][epoch], strict=True))
         for image, target in zip(images[labels >= 0], targets[labels >= 0], strict=True):
             assert torch.equal(target, wanted[image.numpy().tobytes()].float())

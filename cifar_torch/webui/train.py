@@ -81,6 +81,7 @@ def _knobs() -> dict[str, gr.components.Component]:
         "crop_padding": _slider("crop_padding", 8),
         "zoom": _slider("zoom", 0.5, step=0.05),
         "colour": _slider("colour", 1, step=0.05),
+        "mixup": _slider("mixup", 1, step=0.05),
         "cutout": _slider("cutout", 16),
     }
 
