@@ -11,6 +11,13 @@ def run_train(*arguments: object, **options) -> subprocess.CompletedProcess[str]
     return _run("train.py", *arguments, **options)
 
 
+def begin_train(*arguments: object) -> subprocess.Popen[str]:
+    """The same, with what it says to be read while it runs."""
+    command = [sys.executable, "-u", "train.py", *map(str, arguments)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+
+
 def run_cifar_torch(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
     """`python -m cifar_torch …`"""
     return _run("-m", "cifar_torch", *arguments, **options)

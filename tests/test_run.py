@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +22,7 @@ from cifar_torch.progress import Stopped
 from cifar_torch.recipes import get_recipe
 from cifar_torch.run import Run, begun_with
 from cifar_torch.training import train
-from tests.commands import run_train
-from tests.server import ROOT
+from tests.commands import begin_train, run_train
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -65,10 +63,7 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_weights_bit_for_bit(
 def test_ctrl_c_saves_and_says_how_to_go_on(folder, tmp_path, sent):
     out = tmp_path / "out"
     arguments = ["--image-folder", folder, "--epochs", 400, "--batch-size", 64, "--out", out]
-    command = [sys.executable, "-u", "train.py", *map(str, arguments)]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with begin_train(*arguments) as process:
         while not process.stdout.readline().startswith("Epoch 2/"):
             assert process.poll() is None, process.stderr.read()
         process.send_signal(sent)
@@ -84,10 +79,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(folder, tmp_path, sent):
 def test_a_run_goes_on_when_nobody_reads_what_it_says(folder, tmp_path):
     out = tmp_path / "out"
     arguments = ["--image-folder", folder, "--epochs", 3, "--batch-size", 64, "--out", out]
-    command = [sys.executable, "-u", "train.py", *map(str, arguments)]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with begin_train(*arguments) as process:
         assert process.stdout.readline().startswith("Training on cpu")
         process.stdout.close()
         assert "Traceback" not in process.stderr.read()
