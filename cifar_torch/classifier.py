@@ -106,6 +106,10 @@ class Classifier:
         return Answer(self.class_names[order[0]] if familiar else None, confidences, views)
 
 
+class UnknownModelError(UserError):
+    """No checkpoint of the folder has that name."""
+
+
 class Classifiers:
     """The checkpoints of a folder by name, each loaded when it is first asked for."""
 
@@ -132,15 +136,20 @@ class Classifiers:
         found = [*self._extra, *(path.name for path in list_checkpoints(self.folder))]
         return sorted(dict.fromkeys(found), key=lambda name: name != self._first)
 
-    def get(self, name: str | None = None) -> Classifier:
-        """The classifier of that name, or the first; read again where its folder was replaced."""
+    def check(self, name: str | None) -> str:
+        """That name, or without one the first. Raises UnknownModelError, or UserError where no
+        checkpoint is left."""
         names = self.names()
         if not names:
-            raise UserError(f"there is no checkpoint in {self.folder} any more.")
-        name = name or names[0]
-        folder = self._folder(name)
-        if name not in names:
-            raise UserError(f"there is no checkpoint {name!r}; there are: {', '.join(names)}.")
+            raise UserError("there is no checkpoint any more; train.py makes one.")
+        if name and name not in names:
+            raise UnknownModelError(f"There is no model {name!r}; there are: {', '.join(names)}.")
+        return name or names[0]
+
+    def get(self, name: str | None = None) -> Classifier:
+        """The classifier of that name, or the first; read again where its folder was replaced.
+        Raises UserError."""
+        folder = self._folder(self.check(name))
         version = folder_identity(folder), [_written(folder / file) for file in (WEIGHTS, CONFIG)]
         with self._lock:
             known = self._loaded.get(folder)

@@ -66,7 +66,7 @@ class Batcher:
 
     def _answer(self, model: str | None, jobs: list[Job]) -> None:
         try:
-            name = model or next(iter(self.classifiers.names()), None)
+            name = self.classifiers.check(model)
             classifier = self.classifiers.get(name)
             answers = classifier.classify_views([job.views for job in jobs])
         except Exception as error:  # whatever it is, each request has to hear of it
@@ -74,4 +74,4 @@ class Batcher:
                 job.future.set_exception(error)
         else:
             for job, answer in zip(jobs, answers, strict=True):
-                job.future.set_result((name or "", answer))
+                job.future.set_result((name, answer))

@@ -147,7 +147,7 @@ def test_a_name_that_is_none_of_the_checkpoints_is_refused_at_once(tmp_path, mon
     (tmp_path / ".hidden.new").mkdir()
     classifiers = Classifiers(tmp_path)
     monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it waits for a writer"))
-    with pytest.raises(UserError, match="there is no checkpoint"):
+    with pytest.raises(UserError, match="There is no model"):
         classifiers.get(name)
 
 
@@ -255,7 +255,7 @@ def test_best_comes_first_and_new_folders_appear(tmp_path):
     save_checkpoint(make_checkpoint(0.25), tmp_path / "other-place" / "c")
     shutil.copytree(tmp_path / "other-place" / "c", tmp_path / "mine", dirs_exist_ok=True)
     assert classifiers.get("mine").checkpoint.config["value"] == 0.25
-    with pytest.raises(UserError, match="there is no checkpoint 'other'"):
+    with pytest.raises(UserError, match="There is no model 'other'"):
         classifiers.get("other")
 
 

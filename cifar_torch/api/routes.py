@@ -13,6 +13,7 @@ import cifar_torch
 from cifar_torch.api.guard import Guard
 from cifar_torch.api.schema import CLASSIFY, SECURITY_SCHEMES, Answers, PictureAnswer
 from cifar_torch.api.uploads import RefusedError, drop_body, read_pictures
+from cifar_torch.classifier import UnknownModelError
 from cifar_torch.errors import UserError
 from cifar_torch.images import ImageError
 from cifar_torch.serving import Batcher
@@ -56,6 +57,8 @@ class Service:
             answers = await self._answers(request, model or None)  # none, too, for ?model=
         except RefusedError as error:
             return error.response()
+        except UnknownModelError as error:
+            return RefusedError(404, "model", str(error)).response()
         except (UserError, OSError):
             return RefusedError(503, "model", "This model cannot be read at present.").response()
         except ClientDisconnect:
@@ -74,15 +77,10 @@ class Service:
         self._requests += 1
         try:
             pictures = await read_pictures(request)
-            self._check(model)
+            self._batcher.classifiers.check(model)
             return await asyncio.gather(*(self._answer(model, *picture) for picture in pictures))
         finally:
             self._requests -= 1
-
-    def _check(self, model: str | None) -> None:
-        if model is not None and model not in (names := self._batcher.classifiers.names()):
-            message = f"There is no model {model!r}; there are: {', '.join(names)}."
-            raise RefusedError(404, "model", message)
 
     async def _answer(
         self, model: str | None, name: str | None, data: bytes

@@ -67,8 +67,8 @@ def tab(
         with told(Words("en")):
             if not image:
                 raise UserError("Send a picture.")
-            if model and model not in (names := batcher.classifiers.names()):
-                raise UserError(f"There is no model {model!r}; there are: {', '.join(names)}.")
+            if model:
+                batcher.classifiers.check(model)
             with without_paths("model"):
                 return (await batcher.classify(image, model or None))[1]
 
