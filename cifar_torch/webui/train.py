@@ -46,6 +46,7 @@ def tab(page: Page, gradio_tab: gr.Tab, runner: Runner | None) -> None:
             )
             knobs = _knobs()
             begin_with = gr.Checkbox(label=label("train.begin_with"), elem_id="begin-with")
+            gr.HTML(label("train.zip_hint"), elem_classes="intro")
             archive = gr.File(
                 label=label("train.zip"), file_types=[".zip"], height=190, elem_id="archive"
             )
