@@ -80,7 +80,7 @@ def test_a_run_with_teachers_and_outliers_is_resumed_on_a_gpu(tmp_path, monkeypa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(progress, "REPORT_EVERY", 0)
     data = load_image_folder(write_image_folder(tmp_path / "things", 60))
-    recipe = get_recipe("best", epochs=2, teacher=1, batch_size=32, hold_out=0.2)
+    recipe = get_recipe("best", epochs=2, teacher=1, batch_size=32, hold_out=0.2, mixup=0.5)
 
     def stop(now: Progress) -> bool:
         return now.teaching or (now.epoch, now.step) != (2, 2)
