@@ -66,7 +66,7 @@ class Batcher:
 
     def _answer(self, model: str | None, jobs: list[Job]) -> None:
         try:
-            name = self.classifiers.check(model)
+            name = model or self.classifiers.check(None)  # which `get` does for others
             classifier = self.classifiers.get(name)
             answers = classifier.classify_views([job.views for job in jobs])
         except Exception as error:  # whatever it is, each request has to hear of it

@@ -77,7 +77,8 @@ class Service:
         self._requests += 1
         try:
             pictures = await read_pictures(request)
-            self._batcher.classifiers.check(model)
+            if model:
+                self._batcher.classifiers.check(model)
             return await asyncio.gather(*(self._answer(model, *picture) for picture in pictures))
         finally:
             self._requests -= 1

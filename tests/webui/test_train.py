@@ -152,18 +152,13 @@ def test_visitors_get_no_path_of_a_model_that_cannot_be_read(tmp_path, capsys):
 
 
 @browser_test
-def test_a_name_that_is_taken_is_refused(visit):
+@pytest.mark.parametrize(
+    ("field", "text", "reason"),
+    [("#name input, #name textarea", "best", "taken"), ("#lr input", "", "rate")],
+)
+def test_a_form_that_cannot_be_trained_with_is_refused(visit, field, text, reason):
     page = visit("vi")
     open_tab(page, "train")
-    page.locator("#name input, #name textarea").fill("best")
+    page.locator(field).fill(text)
     page.locator("#start").click()
-    page.get_by_text(Words("vi")("error.taken")).wait_for()
-
-
-@browser_test
-def test_a_rate_that_is_missing_is_asked_for(visit):
-    page = visit("vi")
-    open_tab(page, "train")
-    page.locator("#lr input").fill("")
-    page.locator("#start").click()
-    page.get_by_text(Words("vi")("error.rate")).wait_for()
+    page.get_by_text(Words("vi")(f"error.{reason}")).wait_for()
