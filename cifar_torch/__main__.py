@@ -23,7 +23,9 @@ def parser() -> argparse.ArgumentParser:
     commands = p.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     c = commands.add_parser("predict", help="say which class each picture shows")
-    c.add_argument("images", nargs="+", metavar="IMAGE", help="picture files")
+    c.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="picture files, and folders of them at any depth"
+    )
     c.add_argument(
         "--checkpoint", type=Path, default=DEFAULT_CHECKPOINT, help="default: %(default)s"
     )
@@ -87,10 +89,16 @@ def _add_data_options(command: argparse.ArgumentParser) -> None:
 
 def predict(args: argparse.Namespace) -> int:
     from cifar_torch.classifier import Classifier
+    from cifar_torch.data import pictures_in
     from cifar_torch.images import ImageError, look_at
 
-    classifier, failures = Classifier.load(args.checkpoint), 0
-    for path in args.images:
+    classifier, failures, paths = Classifier.load(args.checkpoint), 0, []
+    for name in args.images:
+        found = [str(p) for p in pictures_in(Path(name))] if Path(name).is_dir() else [name]
+        if not found:
+            raise UserError(f"there is no picture in the folder {name}.")
+        paths += found
+    for path in paths:
         try:
             answer = classifier.classify_views([look_at(path, name=path)])[0]
         except ImageError as error:

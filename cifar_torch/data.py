@@ -5,7 +5,6 @@ import json
 import os
 import sys
 import urllib.error
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -288,11 +287,7 @@ def _list_images(
         )
     files = []
     for label, name in enumerate(class_names):
-        of_class = sorted(
-            Path(parent, file).relative_to(folder).as_posix()
-            for parent, file in _visible_files(folder / name)
-            if os.path.splitext(file)[1].lower() in EXTENSIONS
-        )
+        of_class = [p.relative_to(folder).as_posix() for p in pictures_in(folder / name)]
         if not of_class:
             raise ReasonedError(
                 "class_unreadable", f"the class folder {folder / name} has no images in it."
@@ -301,11 +296,14 @@ def _list_images(
     return files, class_names
 
 
-def _visible_files(folder: Path) -> Iterator[tuple[str, str]]:
-    """(folder, name) of every file at any depth, but for hidden ones, as thumbnails are."""
+def pictures_in(folder: Path) -> list[Path]:
+    """Every picture file at any depth, in order, but for hidden ones, as thumbnails are."""
+    found = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from ((parent, name) for name in files if not name.startswith("."))
+        found += [Path(parent, name) for name in files if not name.startswith(".")]
+    pictures = (path for path in found if path.suffix.lower() in EXTENSIONS)
+    return sorted(pictures, key=Path.as_posix)
 
 
 def _decode(

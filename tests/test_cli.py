@@ -92,6 +92,18 @@ def test_predict_prints_a_line_and_json(tmp_path):
     assert sum(row["confidences"].values()) == pytest.approx(1, abs=1e-4)
 
 
+def test_predict_names_every_picture_of_a_folder(tmp_path):
+    things = write_image_folder(tmp_path / "things", 1)
+    (things / "disc" / "notes.txt").write_text("no picture")
+    done = run_cifar_torch("predict", "--json", things)
+    assert done.returncode == 0, done.stderr
+    named = [json.loads(line)["image"] for line in done.stdout.splitlines()]
+    assert named == sorted(str(path) for path in things.rglob("*.png")) and len(named) == len(KINDS)
+    (tmp_path / "empty").mkdir()
+    done = run_cifar_torch("predict", tmp_path / "empty")
+    assert done.returncode == 2 and "there is no picture in the folder" in done.stderr
+
+
 def test_own_classes_are_measured_on_their_own_images_and_the_figures_kept(tmp_path):
     model = CifarNet(num_classes=4)
     config = {**model.settings(), "class_names": list(KINDS)}
