@@ -20,7 +20,7 @@ from cifar_torch.data import CIFAR10_CLASSES, load_test_images
 from cifar_torch.evaluation import measure
 from cifar_torch.evaluation_text import confusion_lines
 from cifar_torch.model import CifarNet
-from tests.commands import run_cifar_torch
+from tests.commands import call_cifar_torch, run_cifar_torch
 from tests.pictures import KINDS, draw_thing, write_image_folder
 from tests.server import ROOT
 
@@ -54,7 +54,7 @@ def test_help(command):
     ],
 )
 def test_mistakes_end_with_a_sentence(arguments, message):
-    done = run_cifar_torch(*arguments)
+    done = call_cifar_torch(*arguments)
     assert done.returncode == 2 and message in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -69,17 +69,17 @@ def test_an_output_that_cannot_be_written_ends_with_a_sentence():
 
 
 def test_summary_is_the_reports_figure_16():
-    lines = run_cifar_torch("summary").stdout.splitlines()
+    lines = call_cifar_torch("summary").stdout.splitlines()
     assert lines[2].startswith("conv2d (Conv2D)") and lines[2].endswith("896")
     assert "Total params: 2,915,114 (11.12 MB)" in lines
 
 
 def test_samples_draws_nine_images_of_a_folder(tmp_path):
     folder = write_image_folder(tmp_path / "things", 20)
-    done = run_cifar_torch("samples", "--image-folder", folder, "--out", tmp_path / "s.png")
+    done = call_cifar_torch("samples", "--image-folder", folder, "--out", tmp_path / "s.png")
     assert done.returncode == 0, done.stderr
     assert np.asarray(Image.open(tmp_path / "s.png")).std() > 20
-    done = run_cifar_torch("samples", "--image-folder", folder, "--out", folder)
+    done = call_cifar_torch("samples", "--image-folder", folder, "--out", folder)
     assert done.returncode == 2 and "is a folder" in done.stderr
 
 
@@ -87,7 +87,7 @@ def test_predict_prints_a_line_and_json(tmp_path):
     draw_thing("disc", 1).save(tmp_path / "thing.png")
     text = run_cifar_torch("predict", tmp_path / "thing.png").stdout
     assert text.startswith(f"{tmp_path / 'thing.png'}: ") and text.count("%") == 3
-    row = json.loads(run_cifar_torch("predict", "--json", tmp_path / "thing.png").stdout)
+    row = json.loads(call_cifar_torch("predict", "--json", tmp_path / "thing.png").stdout)
     assert len(row["confidences"]) == 10
     assert sum(row["confidences"].values()) == pytest.approx(1, abs=1e-4)
 
@@ -95,12 +95,12 @@ def test_predict_prints_a_line_and_json(tmp_path):
 def test_predict_names_every_picture_of_a_folder(tmp_path):
     things = write_image_folder(tmp_path / "things", 1)
     (things / "disc" / "notes.txt").write_text("no picture")
-    done = run_cifar_torch("predict", "--json", things)
+    done = call_cifar_torch("predict", "--json", things)
     assert done.returncode == 0, done.stderr
     named = [json.loads(line)["image"] for line in done.stdout.splitlines()]
     assert named == sorted(str(path) for path in things.rglob("*.png")) and len(named) == len(KINDS)
     (tmp_path / "empty").mkdir()
-    done = run_cifar_torch("predict", tmp_path / "empty")
+    done = call_cifar_torch("predict", tmp_path / "empty")
     assert done.returncode == 2 and "there is no picture in the folder" in done.stderr
 
 
@@ -109,11 +109,11 @@ def test_own_classes_are_measured_on_their_own_images_and_the_figures_kept(tmp_p
     config = {**model.settings(), "class_names": list(KINDS)}
     own = tmp_path / "own"
     save_checkpoint(Checkpoint(model, config), own)
-    refused = run_cifar_torch("evaluate", own)
+    refused = call_cifar_torch("evaluate", own)
     assert refused.returncode == 2 and "classes of its own" in refused.stderr
     folder = write_image_folder(tmp_path / "things", 3)
     options = ["--image-folder", folder, "--save", "--out", tmp_path / "figures"]
-    done = run_cifar_torch("evaluate", own, *options)
+    done = call_cifar_torch("evaluate", own, *options)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "figures" / "confusion.png").exists() and (own / "confusion.png").exists()
     accuracy = load_checkpoint(own).metrics["accuracy"]
@@ -123,7 +123,7 @@ def test_own_classes_are_measured_on_their_own_images_and_the_figures_kept(tmp_p
     assert "cifar10" not in card
     assert f'{{name: "images {measured_on}"' in card
     (own / "confusion.png").unlink()
-    done = run_cifar_torch("evaluate", own, "--image-folder", folder, "--out", own)
+    done = call_cifar_torch("evaluate", own, "--image-folder", folder, "--out", own)
     assert done.returncode == 0 and (own / "confusion.png").exists(), done.stderr
     inside = {"cwd": own, "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
     done = run_cifar_torch("evaluate", ".", "--image-folder", folder, "--save", **inside)
@@ -145,7 +145,7 @@ def test_a_card_tells_other_images_than_the_checkpoints_own(tmp_path):
     own, ten = shutil.copytree(REPORT, tmp_path / "own"), write_ten(tmp_path)
     before = json.loads((own / "metrics.json").read_text())
     assert before["measured_on"] is None and "photos" in before
-    assert run_cifar_torch("evaluate", own, "--image-folder", ten, "--save").returncode == 0
+    assert call_cifar_torch("evaluate", own, "--image-folder", ten, "--save").returncode == 0
     found, card = json.loads((own / "metrics.json").read_text()), (own / "README.md").read_text()
     assert found["measured_on"] == "of the folder ten" and found["images"] == 10
     assert "photos" not in found  # those were told from other test images
@@ -155,7 +155,7 @@ def test_a_card_tells_other_images_than_the_checkpoints_own(tmp_path):
     images = load_test_images(ten, CIFAR10_CLASSES)
     config["data"]["test_fingerprint"] = images.fingerprint()
     (own / "config.json").write_text(json.dumps(config))
-    assert run_cifar_torch("evaluate", own, "--image-folder", ten, "--save").returncode == 0
+    assert call_cifar_torch("evaluate", own, "--image-folder", ten, "--save").returncode == 0
     assert "On 10 test images: accuracy" in (own / "README.md").read_text()
 
 
@@ -218,13 +218,13 @@ def test_confusions_are_printed_as_a_table():
 
 def test_evaluate_draws_figures_and_refuses_other_classes(tmp_path):
     folder = write_image_folder(tmp_path / "things", 3)
-    done = run_cifar_torch("evaluate", REPORT, "--image-folder", folder)
+    done = call_cifar_torch("evaluate", REPORT, "--image-folder", folder)
     assert done.returncode == 2 and "are not the classes asked for" in done.stderr
     ten = write_ten(tmp_path)
-    flat = run_cifar_torch("evaluate", REPORT, "--image-folder", ten / "test")
+    flat = call_cifar_torch("evaluate", REPORT, "--image-folder", ten / "test")
     assert "has no test/: all of its images are measured" in flat.stderr
     options = ["--image-folder", ten, "--out", tmp_path / "figures", "--json"]
-    done = run_cifar_torch("evaluate", REPORT, *options)
+    done = call_cifar_torch("evaluate", REPORT, *options)
     found = json.loads(done.stdout)
     assert found["images"] == 10 and len(found["confusion"]) == 10
     low, high = found["accuracy_ci95"]
@@ -233,20 +233,22 @@ def test_evaluate_draws_figures_and_refuses_other_classes(tmp_path):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for i in range(2):
             draw_thing("ring", i, size=90).save(tmp_path / "photos" / name / f"{i}.png")
-    with_photos = run_cifar_torch("evaluate", REPORT, *options, "--photos", tmp_path / "photos")
+    with_photos = call_cifar_torch("evaluate", REPORT, *options, "--photos", tmp_path / "photos")
     photos = json.loads(with_photos.stdout)["photos"]
     assert (photos["known"], photos["none"]) == (2, 2)
     for key in ("accuracy", "answered_right", "none_accepted_at_95", "none_answered_none"):
         assert 0 <= photos[f"{key}_ci95"][0] <= photos[key] <= photos[f"{key}_ci95"][1] <= 1
     (tmp_path / "photos" / "none").rename(tmp_path / "photos" / "dog")
-    only_known = run_cifar_torch("evaluate", REPORT, *options[:-1], "--photos", tmp_path / "photos")
+    only_known = call_cifar_torch(
+        "evaluate", REPORT, *options[:-1], "--photos", tmp_path / "photos"
+    )
     assert "What is taken for what" in only_known.stdout
     assert (
         "known things (4): " in only_known.stdout and "none of the classes" not in only_known.stdout
     )
     for file in (tmp_path / "photos").rglob("*.png"):
         file.write_text("not a picture")
-    broken = run_cifar_torch("evaluate", REPORT, *options, "--photos", tmp_path / "photos")
+    broken = call_cifar_torch("evaluate", REPORT, *options, "--photos", tmp_path / "photos")
     assert broken.returncode == 2 and "none of the photographs" in broken.stderr
     for name in ("confusion.png", "reliability.png"):
         assert np.asarray(Image.open(tmp_path / "figures" / name)).std() > 5

@@ -12,7 +12,7 @@ from cifar_torch.classifier import Classifier
 from cifar_torch.data import CIFAR10_CLASSES
 from cifar_torch.errors import UserError
 from cifar_torch.keras_import import import_keras
-from tests.commands import run_cifar_torch
+from tests.commands import call_cifar_torch, run_cifar_torch
 from tests.conftest import EXAMPLES
 
 os.environ["KERAS_BACKEND"] = "torch"  # before the import
@@ -106,7 +106,7 @@ def test_one_output_is_no_class(tmp_path):
 def test_classes_of_ones_own_have_names(tmp_path):
     network(classes=3).save(tmp_path / "m.keras")
     names = ["mèo", "chó", "cá"]
-    done = run_cifar_torch(
+    done = call_cifar_torch(
         "import-keras", tmp_path / "m.keras", "--out", tmp_path / "m", "--class-names", *names
     )
     assert done.returncode == 0, done.stderr
@@ -165,7 +165,7 @@ def test_mistakes_end_with_a_sentence(tmp_path, monkeypatch):
         ("text.keras", "is cut off, or no .keras file"),
         ("text.txt", "is neither a .keras nor a .h5 file"),
     ):
-        done = run_cifar_torch("import-keras", tmp_path / name, "--out", tmp_path / "out")
+        done = call_cifar_torch("import-keras", tmp_path / name, "--out", tmp_path / "out")
         assert done.returncode == 2 and message in done.stderr
         assert "Traceback" not in done.stderr and not (tmp_path / "out").exists()
     monkeypatch.setitem(sys.modules, "keras", None)
@@ -177,5 +177,5 @@ def test_a_checkpoint_is_not_overwritten(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     (tmp_path / "m.h5").write_text("")
-    done = run_cifar_torch("import-keras", tmp_path / "m.h5", "--out", tmp_path / "mine")
+    done = call_cifar_torch("import-keras", tmp_path / "m.h5", "--out", tmp_path / "mine")
     assert done.returncode == 2 and "choose a new folder" in done.stderr

@@ -22,7 +22,7 @@ from cifar_torch.progress import Stopped
 from cifar_torch.recipes import get_recipe
 from cifar_torch.run import Run, begun_with
 from cifar_torch.training import train
-from tests.commands import begin_train, run_train
+from tests.commands import begin_train, call_train
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -94,11 +94,11 @@ def test_a_resumed_run_has_the_recipe_and_the_seed_that_it_was_begun_with(data, 
         train(
             data, recipe, out, device="cpu", precision="fp32", seed=7, on_progress=lambda p: False
         )
-    done = run_train("--image-folder", folder, "--out", out, "--resume", "--seed", 8)
+    done = call_train("--image-folder", folder, "--out", out, "--resume", "--seed", 8)
     assert done.returncode == 2 and "another seed (7, now 8)" in done.stderr
-    done = run_train("--out", out, "--resume")
+    done = call_train("--out", out, "--resume")
     assert done.returncode == 2 and "add --image-folder" in done.stderr
-    done = run_train("--image-folder", folder, "--out", out, "--resume")
+    done = call_train("--image-folder", folder, "--out", out, "--resume")
     assert done.returncode == 0, done.stderr
     config = load_checkpoint(out).config
     assert (config["recipe"]["name"], config["recipe"]["lr"]) == ("fast", 0.001)

@@ -21,7 +21,7 @@ from cifar_torch.processes import Processes
 from cifar_torch.progress import Stopped, Watch
 from cifar_torch.recipes import get_recipe
 from cifar_torch.training import Trainer, train
-from tests.commands import run_cifar_torch, run_train
+from tests.commands import call_cifar_torch, call_train, run_train
 from tests.pictures import KINDS, write_image_folder
 
 
@@ -97,7 +97,7 @@ def test_training_prints_keras_lines_and_the_accuracy(folder, tmp_path):
 )
 def test_mistakes_end_with_a_sentence(arguments, message, folder, tmp_path):
     filled = [a.format(folder=folder, out=tmp_path / "none") for a in arguments]
-    done = run_train(*filled)
+    done = call_train(*filled)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -110,7 +110,7 @@ def test_the_accuracy_of_metrics_json_is_what_evaluate_measures(tmp_path):
     out = tmp_path / "out"
     recipe = get_recipe("fast", epochs=3, batch_size=32, lr=0.02)
     trained = train(load_image_folder(folder), recipe, out, device="cpu").metrics
-    done = run_cifar_torch("evaluate", out, "--image-folder", folder, "--json", "--out", tmp_path)
+    done = call_cifar_torch("evaluate", out, "--image-folder", folder, "--json", "--out", tmp_path)
     found = json.loads(done.stdout)
     assert found["images"] == 80
     assert found["accuracy"] == trained["accuracy"] > 0.3
