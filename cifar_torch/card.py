@@ -1,15 +1,18 @@
 """The model card of a checkpoint: README.md in the Hugging Face Hub's format."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import EvalResult, ModelCardData
+
 from cifar_torch.checkpoint import CARD, FIGURES, Checkpoint
 from cifar_torch.data import CIFAR10_CLASSES
 from cifar_torch.evaluation import BINS, confusion_shares, wilson_interval
 from cifar_torch.recipes import RECIPES, Recipe
+
+_TRAINED = {"recipe", "data", "versions", "epochs", "seconds"}  # what is known of a run of ours
 
 
 def write_card(checkpoint: Checkpoint, folder: Path) -> None:
@@ -33,7 +36,7 @@ def model_card(checkpoint: Checkpoint) -> str:
         "" if metrics.get("finished", True) else "This run has not ended yet.",
         _results(metrics) if "accuracy" in metrics else "",
         _photos(metrics["photos"]) if "photos" in metrics else "",
-        _training(config, metrics) if {"recipe", "data", "versions"} <= config.keys() else "",
+        _training(config, metrics) if config.keys() | metrics.keys() >= _TRAINED else "",
         _limits(config),
         "## Use\n\n```python\nfrom cifar_torch.classifier import Classifier\n\n"
         'print(Classifier.load("this folder").classify("photo.jpg"))\n```',
@@ -114,26 +117,28 @@ def _limits(config: dict[str, Any]) -> str:
 
 
 def _front_matter(config: dict[str, Any], metrics: dict[str, Any]) -> str:
-    cifar10 = "cifar10, " if tuple(config["class_names"]) == CIFAR10_CLASSES else ""
-    lines = [
-        "---",
-        "license: apache-2.0",
-        "library_name: cifar-torch",
-        "pipeline_tag: image-classification",
-        f"tags: [{cifar10}image-classification, pytorch_model_hub_mixin]",
-    ]
+    data = ModelCardData(
+        license="apache-2.0",
+        library_name="cifar-torch",
+        pipeline_tag="image-classification",
+        tags=[
+            *(["cifar10"] if tuple(config["class_names"]) == CIFAR10_CLASSES else []),
+            "image-classification",
+            "pytorch_model_hub_mixin",
+        ],
+    )
     if "accuracy" in metrics:
-        images = json.dumps(_measured_on(config, metrics))
-        lines += [
-            "metrics: [accuracy]",
-            "model-index:",
-            f"- name: {_name(config)}",
-            "  results:",
-            "  - task: {type: image-classification}",
-            f"    dataset: {{name: {images}, type: image-folder}}",
-            f"    metrics: [{{type: accuracy, value: {metrics['accuracy']}}}]",
+        data.metrics, data.model_name = ["accuracy"], _name(config)
+        data.eval_results = [
+            EvalResult(
+                task_type="image-classification",
+                dataset_type="image-folder",
+                dataset_name=_measured_on(config, metrics),
+                metric_type="accuracy",
+                metric_value=metrics["accuracy"],
+            )
         ]
-    return "\n".join([*lines, "---"])
+    return f"---\n{data.to_yaml()}\n---"
 
 
 def _results(metrics: dict[str, Any]) -> str:

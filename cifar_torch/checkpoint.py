@@ -18,7 +18,14 @@ from safetensors.torch import load_file
 
 import cifar_torch
 from cifar_torch.errors import UserError
-from cifar_torch.files import entries, folder_identity, places, recover_folder, replaced_folder
+from cifar_torch.files import (
+    entries,
+    folder_identity,
+    places,
+    put_back,
+    recover_folder,
+    replaced_folder,
+)
 from cifar_torch.model import LAST, SETTINGS, CifarNet
 
 WEIGHTS, CONFIG, METRICS, HISTORY, CARD = (
@@ -98,7 +105,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         try:
             checkpoint = _read(folder)
         except UserError:
-            if folder_identity(folder) == before:
+            if folder_identity(folder) == before and (before or not put_back(folder)):
                 raise
         else:
             if folder_identity(folder) == before:

@@ -81,15 +81,13 @@ def window_at(
     return before[2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
 
 
-def grad_cam(
-    model: CifarNet, pixels: np.ndarray, label: int, layer: str = LAST_CONVOLUTION
-) -> np.ndarray:
+def grad_cam(model: CifarNet, pixels: np.ndarray, label: int) -> np.ndarray:
     """Where in the picture the network sees class `label`: (32, 32) in [0, 1], by Grad-CAM.
 
-    The feature maps of `layer`, weighted by how much the class's logit grows with each
+    The feature maps of the last convolution, weighted by how much the class's logit grows with each
     (Selvaraju et al., arXiv 1610.02391).
     """
-    cut = 1 + list(dict(model.layers.named_children())).index(layer)
+    cut = 1 + list(dict(model.layers.named_children())).index(LAST_CONVOLUTION)
     with torch.no_grad():
         features = F.relu(model.layers[:cut](model.normalise(_batch(pixels))))
     with torch.enable_grad():

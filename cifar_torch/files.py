@@ -65,6 +65,15 @@ def recover_folder(folder: Path) -> None:
         os.rename(old, folder)
 
 
+def put_back(folder: Path) -> bool:
+    """The same for a reader: nothing is done while somebody writes. Whether it is there now."""
+    with contextlib.suppress(UserError, OSError):
+        if _beside(folder, "old").exists():
+            with locked_folder(folder):
+                recover_folder(folder)
+    return folder.exists()
+
+
 def _beside(folder: Path, role: str) -> Path:
     if not folder.name:
         raise UserError(f"{folder} is no place for a checkpoint; choose a folder in it.")

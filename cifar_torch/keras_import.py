@@ -45,7 +45,9 @@ def import_keras(
         raise UserError(f"{path} has weights that are no numbers.")
     count = len(weights[-1]) if weights else 0
     mean, std = PIXELS[pixels]
-    model = CifarNet(max(count, 1), mean=[mean] * 3, std=[std] * 3).eval()
+    rates = {layer.rate for layer in keras_model.layers if hasattr(layer, "rate")}
+    dropout = {"dropout": rates.pop()} if len(rates) == 1 else {}  # else ours, as answers need none
+    model = CifarNet(max(count, 1), mean=[mean] * 3, std=[std] * 3, **dropout).eval()
     try:
         with torch.no_grad():
             for ours, theirs in zip(model.parameters(), weights, strict=True):

@@ -22,14 +22,15 @@ class ReLUDropout(nn.Dropout):
 
     def __init__(self, p: float):
         super().__init__(p)
-        self.bits = np.random.SFC64(0)  # where a CPU's dropout comes from
+        self.bits: np.random.SFC64 | None = None  # where a CPU's dropout comes from
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[0] == 0:
             return x  # of several processes, one may have no image of the last batch
         if self.training and self.p and kernels.available(x):
             drop = min(max(1, round(self.p * 65536)), 65535)
-            return kernels.ReLUDropout.apply(kernels.dense(x), self.bits, drop)
+            bits = self.bits or np.random.SFC64(torch.randint(2**62, ()).item())
+            return kernels.ReLUDropout.apply(kernels.channels_last(x), bits, drop)
         in_place = self.training or not torch.is_grad_enabled()
         x = F.relu(x, inplace=in_place)
         return F.dropout(x, self.p) if self.training else x
@@ -44,9 +45,9 @@ class ReLUMaxPool(nn.MaxPool2d):
     def forward(self, x: Tensor) -> Tensor:
         if kernels.available(x):
             if self.training:
-                return kernels.ReLUMaxPool.apply(kernels.dense(x))
+                return kernels.ReLUMaxPool.apply(kernels.channels_last(x))
             if not torch.is_grad_enabled():
-                return kernels.relu_max_pool_(x)
+                return kernels.relu_max_pool(x)
         in_place = self.training or not torch.is_grad_enabled()
         return super().forward(F.relu(x, inplace=in_place))
 
@@ -134,7 +135,8 @@ class CifarNet(
         return network
 
     def seed_dropout(self, *seeds: int) -> None:
-        """Draw all dropout on a CPU from these seeds; elsewhere torch.manual_seed is in charge."""
+        """Draw all dropout on a CPU from these seeds. Elsewhere, and on a CPU until this is called,
+        torch.manual_seed is in charge."""
         bits = np.random.SFC64(list(seeds))
         for layer in self.layers:
             if isinstance(layer, ReLUDropout):

@@ -12,7 +12,7 @@ from cifar_torch.classifier import Answer, Classifiers
 from cifar_torch.images import ImageSource, look_at
 
 DECODERS = 2  # threads; Pillow releases the interpreter's lock while it decodes
-MAX_BATCH = 16  # pictures of one pass; 64 would be 5% quicker, and take 150 MB more of fragments
+MAX_BATCH = 16  # pictures of one pass; 64 would be 5% quicker, and fragment 150 MB more memory
 
 
 @dataclass(frozen=True)

@@ -251,7 +251,7 @@ def draw_view(view: int, count: int, augmentation: Augmentation) -> Tensor:
 def _kept_answers(path: Path) -> list[Tensor]:
     """(N, num_classes) for each view that has been looked at."""
     try:
-        return [*load_file(path)["answers"]]
+        return [*load_file(path)["answers"].clone()]  # not the file, which is written anew
     except (OSError, SafetensorError, KeyError):  # to be made anew
         return []
 

@@ -19,6 +19,7 @@ from cifar_torch.card import write_card
 from cifar_torch.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
 from cifar_torch.classifier import Classifier, Classifiers
 from cifar_torch.errors import UserError
+from cifar_torch.files import locked_folder
 from cifar_torch.images import look
 from cifar_torch.model import CifarNet
 from cifar_torch.summary import layer_rows
@@ -239,6 +240,22 @@ def test_a_checkpoint_of_the_hub_alone_can_get_a_card(tmp_path):
     CifarNet(num_classes=3).save_pretrained(tmp_path / "c")
     write_card(load_checkpoint(tmp_path / "c"), tmp_path)
     assert "# CifarNet\n" in (tmp_path / "README.md").read_text("utf-8")
+
+
+def test_a_trained_checkpoint_without_figures_can_get_a_card(tmp_path):
+    shutil.copytree(ROOT / "checkpoints" / "report", tmp_path / "c")
+    (tmp_path / "c" / "metrics.json").unlink()
+    write_card(load_checkpoint(tmp_path / "c"), tmp_path / "c")
+    assert "CifarNet, recipe report" in (tmp_path / "c" / "README.md").read_text()
+
+
+def test_a_checkpoint_whose_writer_was_killed_is_put_back_by_who_reads_it(tmp_path):
+    save_checkpoint(make_checkpoint(3.0), tmp_path / "c")
+    (tmp_path / "c").rename(tmp_path / ".c.old")
+    with locked_folder(tmp_path / "c"), pytest.raises(UserError, match="no checkpoint folder"):
+        load_checkpoint(tmp_path / "c")  # its writer lives
+    assert Classifiers(tmp_path).get("c").checkpoint.config["value"] == 3.0
+    assert list_checkpoints(tmp_path) == [tmp_path / "c"] and (tmp_path / "c").exists()
 
 
 def test_best_comes_first_and_new_folders_appear(tmp_path):

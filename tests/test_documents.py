@@ -1,5 +1,6 @@
-"""What the documents say of the shipped checkpoints is what was measured."""
+"""What the documents say is what was measured of the shipped checkpoints, and how the rooms lie."""
 
+import ast
 import json
 import re
 
@@ -49,3 +50,27 @@ def test_the_card_tells_what_was_measured(folder):
     assert f"accuracy **{metrics['accuracy']:.2%}**" in card
     assert f"calibration error (ECE, 15 bins) {metrics['ece']:.1%}" in card
     assert card.startswith(model_card(load_checkpoint(folder)))
+
+
+def imported(room: str) -> set[str]:
+    """The rooms that the files of one import from."""
+    place = ROOT / "cifar_torch" / room
+    files = place.glob("*.py") if place.is_dir() else [place.with_suffix(".py")]
+    found: set[str] = set()
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                if node.module == "cifar_torch":
+                    found |= {alias.name for alias in node.names}
+                elif node.module.startswith("cifar_torch."):
+                    found.add(node.module.split(".")[1])
+    return found - {room}
+
+
+def test_the_architecture_lists_every_room_and_none_imports_from_above():
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    rooms = re.findall(r"^  (\w+)(?:\.py|/) ", text.split("```")[1], re.MULTILINE)
+    there = {path.stem for path in (ROOT / "cifar_torch").iterdir() if path.suffix == ".py"}
+    assert there - {"__init__"} == set(rooms) - {"api", "webui"}
+    for i, room in enumerate(rooms):
+        assert not imported(room) & set(rooms[:i]), room

@@ -338,6 +338,13 @@ def test_a_jpeg_that_repeats_a_scan_without_end_is_refused_before_it_is_decoded(
         open_image(data[:-2] + 200 * scan + data[-2:])
 
 
+def test_a_photograph_with_a_film_behind_it_is_read():
+    """As telephones make them; by chance the film holds a scan's marker many times."""
+    film = np.random.default_rng(0).bytes(10_000_000)
+    assert film.count(b"\xff\xda") > 100
+    assert open_image(encode(photograph(64, 64), "JPEG") + film).size == (64, 64)
+
+
 def test_a_huge_file_is_refused_before_it_is_read(tmp_path: Path):
     with (tmp_path / "x.png").open("wb") as file:
         file.truncate(MAX_BYTES + 1)  # sparse

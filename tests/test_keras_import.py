@@ -28,6 +28,7 @@ def network(
     softmax=True,
     policy="float32",
     scale=1.5,
+    rate=0.2,
 ):
     """The report's network as its script writes it, with weights that tell pictures apart."""
     keras.utils.set_random_seed(0)
@@ -35,13 +36,16 @@ def network(
     limit = keras.constraints.MaxNorm(3)
     stack = [layers.Input((32, 32, 3))] + [layers.Rescaling(1 / 255)] * rescaling
     for channels in (32, 64, 128):
-        for after in (layers.Dropout(0.2), pooling(2)):
+        for after in (layers.Dropout(rate), pooling(2)):
             stack += [layers.Conv2D(channels, 3, padding="same", activation=activation), after]
     stack.append(layers.Flatten())
     for units in (1024, 512):
         dense = layers.Dense(units, activation=activation, kernel_constraint=limit)
-        stack += [layers.Dropout(0.2), dense]
-    stack += [layers.Dropout(0.2), layers.Dense(classes, activation="softmax" if softmax else None)]
+        stack += [layers.Dropout(rate), dense]
+    stack += [
+        layers.Dropout(rate),
+        layers.Dense(classes, activation="softmax" if softmax else None),
+    ]
     model = keras.Sequential(stack)
     model.compile(loss="categorical_crossentropy", optimizer="sgd")
     for layer in model.layers:
@@ -77,6 +81,12 @@ def test_the_checkpoint_answers_as_the_keras_model_does(tmp_path, suffix):
 def test_other_ways_to_write_the_same_network(tmp_path, variant):
     network(**variant).save(tmp_path / "m.keras")
     assert import_keras(tmp_path / "m.keras").class_names == CIFAR10_CLASSES
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5])
+def test_the_share_that_dropout_drops_is_kept(tmp_path, rate):
+    network(rate=rate).save(tmp_path / "m.keras")
+    assert import_keras(tmp_path / "m.keras").model.dropout == rate
 
 
 @pytest.mark.parametrize(("pixels", "low", "high"), [("signed", -1, 1), ("bytes", 0, 255)])

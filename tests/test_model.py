@@ -101,6 +101,19 @@ def test_devices_without_our_kernels_drop_out_too(monkeypatch):
     assert torch.equal(dropped.detach(), x.grad)  # kept ones are 1 / 0.75, and so is their gradient
 
 
+def test_outside_of_the_training_loop_torchs_seed_rules_dropout():
+    network = CifarNet(dropout=0.5).train()
+
+    def dropped(seed: int) -> list[torch.Tensor]:
+        torch.manual_seed(seed)
+        names = ("dropout", "dropout_1")
+        return [getattr(network.layers, name)(torch.ones(1, 32, 8, 8)) == 0 for name in names]
+
+    first, second = dropped(1)
+    assert not torch.equal(first, second)
+    assert torch.equal(first, dropped(1)[0]) and not torch.equal(first, dropped(2)[0])
+
+
 def test_normalisation_is_the_networks_own():
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     mean, std = [0.5, 0.4, 0.3], [0.2, 0.25, 0.3]

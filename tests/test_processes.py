@@ -170,7 +170,7 @@ def start(pictures: Path, out: Path, processes: int = 1) -> subprocess.Popen:
                 sys.executable, *(launcher.split() if processes > 1 else []), ROOT / "train.py",
                 "--image-folder", pictures, "--out", out, "--device", "cpu", "--precision", "fp32",
                 "--batch-size", "16", "--epochs", str(EPOCHS), "--dropout", "0", "--lr", "0.001",
-                "--mixup", "0.5",
+                "--mixup", "0.5", "--averaging", "0.9",
             ],
             env=os.environ | environment,
             stdout=log,

@@ -12,13 +12,14 @@ from starlette.requests import ClientDisconnect
 import cifar_torch
 from cifar_torch.api.guard import Guard
 from cifar_torch.api.schema import CLASSIFY, SECURITY_SCHEMES, Answers, PictureAnswer
-from cifar_torch.api.uploads import RefusedError, drop_body, read_pictures
+from cifar_torch.api.uploads import MAX_UPLOAD, RefusedError, drop_body, read_pictures
 from cifar_torch.classifier import UnknownModelError
 from cifar_torch.errors import UserError
 from cifar_torch.images import ImageError
 from cifar_torch.serving import Batcher
 
-MAX_REQUESTS = 128  # at a time: who came later would wait for half a minute
+PLACE = 2 * 1024 * 1024  # bytes: a larger request takes several, as all are kept in memory
+PLACES = 128  # for requests at a time: who came later would wait for half a minute
 
 
 def app_kwargs(batcher: Batcher) -> dict[str, Any]:
@@ -42,7 +43,7 @@ class Service:
 
     def __init__(self, batcher: Batcher):
         self._batcher = batcher
-        self._requests = 0  # that are being received or answered
+        self._taken = 0  # places of the requests that are being received or answered
 
     async def classify(
         self,
@@ -51,10 +52,11 @@ class Service:
     ) -> Response:
         """The answer to POST /api/classify."""
         try:
-            if self._requests >= MAX_REQUESTS:
+            places = _places(request)
+            if self._taken + places > PLACES:
                 await drop_body(request)
                 raise RefusedError(503, "busy", "Too many requests at a time; try again later.")
-            answers = await self._answers(request, model or None)  # none, too, for ?model=
+            answers = await self._answers(request, places, model or None)  # none for ?model=, too
         except RefusedError as error:
             return error.response()
         except UnknownModelError as error:
@@ -72,16 +74,16 @@ class Service:
         )
 
     async def _answers(
-        self, request: Request, model: str | None
+        self, request: Request, places: int, model: str | None
     ) -> list[tuple[str | None, PictureAnswer]]:
-        self._requests += 1
+        self._taken += places
         try:
             pictures = await read_pictures(request)
             if model:
                 self._batcher.classifiers.check(model)
             return await asyncio.gather(*(self._answer(model, *picture) for picture in pictures))
         finally:
-            self._requests -= 1
+            self._taken -= places
 
     async def _answer(
         self, model: str | None, name: str | None, data: bytes
@@ -92,3 +94,9 @@ class Service:
         except ImageError as error:
             return None, PictureAnswer.of_error(name, error)
         return used, PictureAnswer.of(name, answer)
+
+
+def _places(request: Request) -> int:
+    """How many a request takes, by what it says that it brings."""
+    size = min(int(request.headers.get("content-length", MAX_UPLOAD)), MAX_UPLOAD)
+    return max(1, -(-size // PLACE))

@@ -20,6 +20,7 @@ from cifar_torch.explain import (
     layer_outputs,
     window_at,
 )
+from cifar_torch.model import LAST
 from cifar_torch.summary import LayerRow, layer_rows
 from cifar_torch.webui import drawings
 from cifar_torch.webui.classify import TILE_CLICK, shipped
@@ -28,7 +29,7 @@ from cifar_torch.webui.pictures import colours, img, overlay
 from cifar_torch.webui.upload import Picture
 from cifar_torch.webui.words import Words, label
 
-FIRST_LAYER, OUTPUT_LAYER = "conv2d", "dense_2"
+FIRST_LAYER = "conv2d"
 DEFAULT_PICTURE = "cat"  # of the examples, until the visitor has chosen a picture
 AT_A_PLACE = ("Conv2D", "MaxPooling2D")  # the kinds whose arithmetic is shown
 
@@ -242,7 +243,7 @@ def _layer(view: View, place: Place) -> tuple[Any, ...]:
 def _detail(view: View, place: Place) -> str:
     layer, words = place.layer, view.words
     values = view.outputs[layer.name]
-    kind = "softmax" if layer.name == OUTPUT_LAYER else layer.kind
+    kind = "softmax" if layer.name == LAST else layer.kind
     if kind == "softmax":
         names = [words.class_name(name) for name in view.classifier.class_names]
         drawing = drawings.probability_bars(values, names, words)

@@ -164,8 +164,8 @@ def _remove(folder: Path) -> None:
 
 
 def _compute_with(threads: int) -> None:
-    """Let the calling thread compute with so many. PyTorch would make this the number of every
-    thread that computes first from now on, too; another one sets that back."""
+    """Let the calling thread compute with so many. set_num_threads also sets the default of threads
+    that have not computed yet, which a second thread sets back."""
     others = torch.get_num_threads()
     torch.set_num_threads(threads)
     back = threading.Thread(target=torch.set_num_threads, args=(others,))

@@ -69,5 +69,6 @@ def _delete_left_over(base: Path) -> None:
             if time.time() - folder.stat().st_mtime > YOUNG:
                 with FileLock(folder / LOCK, blocking=False):
                     shutil.rmtree(folder, ignore_errors=True)
+                shutil.rmtree(folder, ignore_errors=True)  # Windows keeps a file that is open
         except (Timeout, OSError):  # it is in use, or somebody else's
             continue

@@ -98,7 +98,7 @@ class SlowClassifiers(Classifiers):
 
 
 def test_too_many_requests_at_a_time_are_told_so(classifiers, monkeypatch):
-    monkeypatch.setattr(routes, "MAX_REQUESTS", 1)
+    monkeypatch.setattr(routes, "PLACES", 1)
     slow = SlowClassifiers(classifiers)
     for url in serve(slow):
         with ThreadPoolExecutor(1) as pool:
@@ -110,9 +110,19 @@ def test_too_many_requests_at_a_time_are_told_so(classifiers, monkeypatch):
         assert post_raw(url, picture()).status_code == 200
 
 
+def test_a_large_request_takes_the_place_of_several(classifiers, monkeypatch):
+    monkeypatch.setattr(routes, "PLACES", 2)
+    monkeypatch.setattr(routes, "PLACE", len(picture()) // 3)
+    for url in serve(classifiers):
+        assert refusal(post_raw(url, picture()), 503)["reason"] == "busy"
+    monkeypatch.setattr(routes, "PLACE", len(picture()))
+    for url in serve(classifiers):
+        assert post_raw(url, picture()).status_code == 200
+
+
 def test_requests_that_do_not_arrive_make_room(classifiers, monkeypatch):
     monkeypatch.setattr(uploads, "PATIENCE", 0.5)
-    monkeypatch.setattr(routes, "MAX_REQUESTS", 1)
+    monkeypatch.setattr(routes, "PLACES", 1)
     for url in serve(classifiers):
         with idle_request(url) as one, idle_request(url) as another:
             assert {status(one), status(another)} == {408, 503}
