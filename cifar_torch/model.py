@@ -29,7 +29,7 @@ class ReLUDropout(nn.Dropout):
             return x  # of several processes, one may have no image of the last batch
         if self.training and self.p and kernels.available(x):
             drop = min(max(1, round(self.p * 65536)), 65535)
-            bits = self.bits or np.random.SFC64(torch.randint(2**62, ()).item())
+            bits = self.bits or np.random.SFC64(int(torch.randint(2**62, ())))
             return kernels.ReLUDropout.apply(kernels.channels_last(x), bits, drop)
         in_place = self.training or not torch.is_grad_enabled()
         x = F.relu(x, inplace=in_place)
