@@ -26,7 +26,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--resume",
         action="store_true",
-        help="go on with the unfinished run in --out, with its recipe, seed and precision",
+        help="go on with the unfinished run in --out, with its recipe, seed and precision; give "
+        "--image-folder again if it was begun with one",
     )
     p.add_argument(
         "--start-from",
@@ -98,7 +99,7 @@ def _train(args: argparse.Namespace, arguments: list[str]) -> int:
     out = args.out or Path("runs") / (args.recipe or DEFAULT_RECIPE.name)
     # Imported here: --help should not wait for torch.
     from cifar_torch.checkpoint import load_checkpoint
-    from cifar_torch.data import CIFAR10_CLASSES, Data, load_data
+    from cifar_torch.data import Data, load_data
     from cifar_torch.progress import Stopped
     from cifar_torch.run import begun_with
     from cifar_torch.training import train
@@ -106,7 +107,7 @@ def _train(args: argparse.Namespace, arguments: list[str]) -> int:
     begun = begun_with(out) if args.resume else None
 
     def load() -> Data:
-        if begun and begun.class_names != CIFAR10_CLASSES and not args.image_folder:
+        if begun and begun.from_folder and not args.image_folder:
             raise UserError(f"{out} was begun with a folder of images: add --image-folder.")
         data = load_data(args.image_folder, args.data, args.strict)
         return replace(data, origin=args.origin) if args.origin else data

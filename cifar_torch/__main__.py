@@ -94,13 +94,16 @@ def predict(args: argparse.Namespace) -> int:
 
     classifier, failures, paths = Classifier.load(args.checkpoint), 0, []
     for name in args.images:
-        found = [str(p) for p in pictures_in(Path(name))] if Path(name).is_dir() else [name]
+        found = [name]
+        if name and Path(name).is_dir():
+            found = [str(path) for path in pictures_in(Path(name))]
         if not found:
-            raise UserError(f"there is no picture in the folder {name}.")
+            failures += 1
+            print(f"There is no picture in the folder {name}.", file=sys.stderr)
         paths += found
     for path in paths:
         try:
-            answer = classifier.classify_views([look_at(path, name=path)])[0]
+            answer = classifier.classify_views([look_at(path, name=path or "''")])[0]
         except ImageError as error:
             failures += 1
             print(f"{error}", file=sys.stderr)

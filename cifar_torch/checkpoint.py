@@ -235,7 +235,8 @@ def check_destination(out: Path, going_on: bool = False, resume: bool = False) -
         raise UserError(f"{out} holds no unfinished run to resume.")
     elif not free:
         raise UserError(
-            f"{out} holds a finished run or other files; choose a new folder with --out."
+            f"{out} holds a finished run or other files; choose a new folder with --out, and with "
+            f"--start-from {out} for a run to be trained on."
         )
     if os.path.ismount(out):
         raise UserError(f"{out} is a mount point; choose a new folder in it with --out.")

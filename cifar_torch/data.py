@@ -17,7 +17,15 @@ from tqdm import tqdm
 
 from cifar_torch.cache import cache_folder, keep
 from cifar_torch.errors import ReasonedError, UserError
-from cifar_torch.images import EXTENSIONS, IMAGE_SIZE, ImageError, look_at, open_image, to_pixels
+from cifar_torch.images import (
+    EXTENSIONS,
+    FORMATS_FOR_PEOPLE,
+    IMAGE_SIZE,
+    ImageError,
+    look_at,
+    open_image,
+    to_pixels,
+)
 
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -160,9 +168,10 @@ def load_image_folder(folder: str | Path, strict: bool = False, cached: bool = T
     else:
         everything, names = _load_split(folder, strict, cached)
         if {name.lower() for name in names} <= SPLIT_NAMES:
-            raise UserError(
+            raise ReasonedError(
+                "split_names",
                 f"the folders of {folder} are called {', '.join(names)}; for their classes to be "
-                "found, call them train and test."
+                "found, call them train and test.",
             )
         in_test = _held_out(everything)
         train, test = everything[~in_test], everything[in_test]
@@ -254,6 +263,7 @@ def _load_split(
             raise ReasonedError(
                 "class_unreadable",
                 f"none of the images of class {name!r} in {folder} can be read.",
+                name,
             )
     return split, names
 
@@ -277,32 +287,47 @@ def _list_images(
         )
     if class_names is None:
         if len(found) < 2:
-            raise UserError(f"{folder} has one class only ({found[0]}); at least 2 are needed.")
+            inner = folder / found[0]
+            deeper = any(e.is_dir() for e in os.scandir(inner))
+            hint = f" Are they one level down, in {inner}?" if deeper else ""
+            raise UserError(
+                f"{folder} has one class only ({found[0]}); at least 2 are needed.{hint}"
+            )
         class_names = tuple(found)
     elif set(found) != set(class_names):
-        odd = ", ".join(sorted(set(found) ^ set(class_names)))
+        lacking, odd = set(class_names) - set(found), set(found) - set(class_names)
         raise UserError(
-            f"the class folders of {folder} are not the classes asked for "
-            f"({', '.join(class_names)}); only in one of the two: {odd}."
+            f"{folder} needs a folder for each of the classes {', '.join(class_names)}"
+            + (f"; there is none for {', '.join(sorted(lacking))}" if lacking else "")
+            + (f"; of no such class: {', '.join(sorted(odd))}" if odd else "")
+            + "."
         )
     files = []
     for label, name in enumerate(class_names):
         of_class = [p.relative_to(folder).as_posix() for p in pictures_in(folder / name)]
         if not of_class:
             raise ReasonedError(
-                "class_unreadable", f"the class folder {folder / name} has no images in it."
+                "class_unreadable", f"the class folder {folder / name} has no images in it.", name
             )
         files += [(path, label) for path in of_class]
     return files, class_names
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """Every picture file at any depth, in order, but for hidden ones, as thumbnails are."""
+    """Every picture file at any depth, in order, but for hidden ones, as thumbnails are. Says what
+    else is passed over."""
     found = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(parent, name) for name in files if not name.startswith(".")]
-    pictures = (path for path in found if path.suffix.lower() in EXTENSIONS)
+    pictures = [path for path in found if path.suffix.lower() in EXTENSIONS]
+    if others := len(found) - len(pictures):
+        kinds = {p.suffix.lower() or "without extension" for p in found} - EXTENSIONS
+        print(
+            f"Passed over in {folder}: {others} {'file' if others == 1 else 'files'} of other kinds"
+            f" ({', '.join(sorted(kinds))}); {FORMATS_FOR_PEOPLE} can be read.",
+            file=sys.stderr,
+        )
     return sorted(pictures, key=Path.as_posix)
 
 

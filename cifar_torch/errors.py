@@ -6,11 +6,12 @@ class UserError(Exception):
 
 
 class ReasonedError(UserError):
-    """One that gives its `reason` in a word, for callers that say it in another language."""
+    """One that gives its `reason` in a word, for callers that say it in another language, and what
+    that sentence needs: the `name` of what is meant."""
 
-    def __init__(self, reason: str, message: str):
-        super().__init__(reason, message)  # both, to be unpickled in another process
-        self.reason = reason
+    def __init__(self, reason: str, message: str, name: str = ""):
+        super().__init__(reason, message, name)  # all, to be unpickled in another process
+        self.reason, self.name = reason, name
 
     def __str__(self) -> str:
         return str(self.args[1])
@@ -19,7 +20,7 @@ class ReasonedError(UserError):
 def reworded(error: UserError, message: str) -> UserError:
     """The same with another message."""
     return (
-        ReasonedError(error.reason, message)
+        ReasonedError(error.reason, message, error.name)
         if isinstance(error, ReasonedError)
         else UserError(message)
     )

@@ -28,7 +28,7 @@ SCAN = re.compile(rb"\xff\xda\0[\x08\x0a\x0c\x0e][\x01-\x04]")  # marker, length
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "PPM")
 FORMATS_FOR_PEOPLE = "JPEG, PNG, WebP, BMP, TIFF, GIF or AVIF"
 EXTENSIONS = frozenset(
-    ".jpg .jpeg .jpe .png .webp .bmp .dib .tif .tiff .gif .avif .ppm .pgm .pbm".split()
+    ".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .avif .ppm .pgm .pbm".split()
 )
 
 # Pillow warns of big pictures and of odd metadata; ours are the limit above and the errors below.

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cifar_torch.checkpoint import STATE
+from cifar_torch.data import CIFAR10_CLASSES
 from cifar_torch.errors import ReasonedError, UserError
 from cifar_torch.model import CifarNet
 from cifar_torch.recipes import Recipe
@@ -23,6 +24,7 @@ SAID = {
     "name": "recipe",
     "started_from": "--start-from",
     "class_names": "set of classes",
+    "from_folder": "--image-folder",
     "train_images": "number of training images",
     "images": "set of training images",
 }
@@ -79,6 +81,7 @@ class Run:
         try:
             with safe_open(path, "pt") as file:
                 meta = file.metadata()
+                # Of what was not noted yet when it was begun, it had what this one has.
                 before = settings | {"started_from": None} | _settings(meta)
                 if found := difference(before, settings):
                     name, then, now = found
@@ -111,7 +114,7 @@ class Begun:
     recipe: Recipe
     seed: int
     precision: str
-    class_names: tuple[str, ...]
+    from_folder: bool
 
 
 def begun_with(out: Path) -> Begun | None:
@@ -120,9 +123,9 @@ def begun_with(out: Path) -> Begun | None:
     try:
         with safe_open(out / STATE, "pt") as file:
             settings = _settings(file.metadata())
-        names = ("seed", "precision", "class_names")
-        seed, precision, classes = (settings[name] for name in names)
-        return Begun(Recipe(**settings["recipe"]), seed, precision, tuple(classes))
+        seed, precision, classes = (settings[k] for k in ("seed", "precision", "class_names"))
+        from_folder = settings.get("from_folder", tuple(classes) != CIFAR10_CLASSES)
+        return Begun(Recipe(**settings["recipe"]), seed, precision, from_folder)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, UserError):
         return None
 

@@ -26,7 +26,7 @@ from cifar_torch.checkpoint import (
 )
 from cifar_torch.data import Data, Split
 from cifar_torch.device import PRECISION_NAMES, choose_precision, describe_hardware
-from cifar_torch.errors import UserError
+from cifar_torch.errors import ReasonedError, UserError
 from cifar_torch.evaluation import (
     acceptance_threshold,
     energy,
@@ -254,9 +254,10 @@ class Trainer:
         # The weights themselves: ReLU on a CPU takes a negative NaN for 0.
         finite = all(vector.isfinite().all() for vector in self.run.weights.vectors)
         if not (finite and math.isfinite(loss)):
-            raise UserError(
+            raise ReasonedError(
+                "no_number",
                 f"the loss is no longer a number in epoch {epoch + 1}: the learning rate, or "
-                f"another setting, is too high. Try a tenth of the rate, {self.recipe.lr / 10:g}."
+                f"another setting, is too high. Try a rate of {min(self.recipe.lr / 10, 0.01):g}.",
             )
 
     def validate(self, split: Split) -> tuple[float, float]:
@@ -307,6 +308,7 @@ class Trainer:
             "mean": self.run.result.mean,
             "std": self.run.result.std,
             "class_names": list(self.data.class_names),
+            "from_folder": self.data.from_folder,
             "train_images": self.batches.known,
             "images": f"fingerprint {self.batches.fingerprint}",
             "precision": self.precision,

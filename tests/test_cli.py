@@ -101,8 +101,11 @@ def test_predict_names_every_picture_of_a_folder(tmp_path):
     named = [json.loads(line)["image"] for line in done.stdout.splitlines()]
     assert named == sorted(str(path) for path in things.rglob("*.png")) and len(named) == len(KINDS)
     (tmp_path / "empty").mkdir()
-    done = call_cifar_torch("predict", tmp_path / "empty")
-    assert done.returncode == 2 and "there is no picture in the folder" in done.stderr
+    assert "Passed over" in done.stderr and "1 file of other kinds (.txt)" in done.stderr
+    picture = things / "disc" / "000.png"
+    done = call_cifar_torch("predict", tmp_path / "empty", "", picture)
+    assert done.returncode == 2 and "There is no picture in the folder" in done.stderr
+    assert done.stdout.startswith(f"{picture}: ") and done.stdout.count("\n") == 1
 
 
 def test_own_classes_are_measured_on_their_own_images_and_the_figures_kept(tmp_path):
@@ -220,7 +223,7 @@ def test_confusions_are_printed_as_a_table():
 def test_evaluate_draws_figures_and_refuses_other_classes(tmp_path):
     folder = write_image_folder(tmp_path / "things", 3)
     done = call_cifar_torch("evaluate", REPORT, "--image-folder", folder)
-    assert done.returncode == 2 and "are not the classes asked for" in done.stderr
+    assert done.returncode == 2 and "needs a folder for each of the classes" in done.stderr
     ten = write_ten(tmp_path)
     flat = call_cifar_torch("evaluate", REPORT, "--image-folder", ten / "test")
     assert "has no test/: all of its images are measured" in flat.stderr

@@ -189,7 +189,7 @@ def test_folder_that_is_no_data_set(folder, make, message):
 def test_test_images_alone(folder):
     write_image_folder(folder / "test", 3)
     assert len(load_test_images(folder, KINDS)) == 12
-    with pytest.raises(UserError, match="are not the classes asked for"):
+    with pytest.raises(UserError, match="needs a folder for each of the classes"):
         load_test_images(folder, ("cat", "dog"))
 
 
@@ -210,7 +210,7 @@ def test_the_pages_test_images_are_those_that_training_held_out(tmp_path, monkey
     assert torch.equal(images_of(KINDS).images, held_out.images)
     swapped = images_of(KINDS[::-1])
     assert sorted(swapped.labels.tolist()) == sorted((3 - held_out.labels).tolist())
-    with pytest.raises(UserError, match="are not the classes asked for"):
+    with pytest.raises(UserError, match="needs a folder for each of the classes"):
         images_of(("cat", "dog"))
     for image in list((folder / KINDS[0]).iterdir())[5:]:
         image.unlink()  # a changed folder is noticed

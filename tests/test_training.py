@@ -269,7 +269,7 @@ def test_learning_rates():
 
 
 def test_a_run_whose_loss_is_no_number_ends_with_a_sentence(data, tmp_path):
-    with pytest.raises(UserError, match=r"is too high\. Try a tenth of the rate, 0\.5\."):
+    with pytest.raises(UserError, match=r"is too high\. Try a rate of 0\.01\."):
         train(data, get_recipe("report", epochs=2, lr=5.0), tmp_path / "out", device="cpu")
     assert not (tmp_path / "out").exists()
 

@@ -187,7 +187,8 @@ def without_paths(reason: str) -> Iterator[None]:
 
 def explained(error: UserError, words: Words) -> str:
     """What went wrong, in the visitor's language where it is one of the foreseen reasons."""
-    return words(f"error.{getattr(error, 'reason', 'other')}", message=error)
+    reason, name = getattr(error, "reason", "other"), getattr(error, "name", "")
+    return words(f"error.{reason}", message=error, name=name)
 
 
 def alert(error: UserError, words: Words) -> str:
