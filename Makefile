@@ -23,7 +23,7 @@ app: $(VENV)/.app
 
 test: $(VENV)/.dev
 	@$(bin)/python -m tests.browser --install
-	OMP_NUM_THREADS=1 $(bin)/python -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(bin)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.dev
 	@rm -f cifar_torch/webui/*.pyi  # stubs that Gradio wrote, of an older state

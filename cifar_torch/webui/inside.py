@@ -48,6 +48,15 @@ element.addEventListener("click", (event) => {
 """
 
 
+class Position(gr.Slider):
+    """gr.Slider whose box may hold anything for a moment: the nearest row or column counts."""
+
+    is_template = True  # the browser shows it as a gr.Slider
+
+    def preprocess(self, payload: float | None) -> int:
+        return round(min(max(payload or 0, self.minimum), self.maximum))
+
+
 def tab(page: Page, gradio_tab: gr.Tab, picture: Picture) -> None:
     """Build the tab."""
     first = page.classifiers.get()
@@ -72,8 +81,8 @@ def tab(page: Page, gradio_tab: gr.Tab, picture: Picture) -> None:
         with gr.Column(scale=7, min_width=330):
             detail = gr.HTML(elem_id="layer", js_on_load=TILE_CLICK)
             with gr.Row(elem_id="place"):
-                row = gr.Slider(0, 31, 12, step=1, label=label("inside.row"), min_width=220)
-                column = gr.Slider(0, 31, 12, step=1, label=label("inside.column"), min_width=220)
+                row = Position(0, 31, 12, step=1, label=label("inside.row"), min_width=220)
+                column = Position(0, 31, 12, step=1, label=label("inside.column"), min_width=220)
             steps = gr.HTML(elem_id="steps", js_on_load=PLACE_CLICK)
     channel = gr.State(None)  # None: the strongest one
 
@@ -125,6 +134,7 @@ class View:
     answer: Answer
     outputs: dict[str, Tensor]
     words: Words
+    example: bool  # the visitor has chosen no picture
 
     def place(self, name: str, channel: int | None, row: int, column: int) -> Place:
         """What is asked for, or the next to it that the layer has; of the strongest channel where
@@ -146,7 +156,8 @@ def _look(page: Page, model: str, words: Words, picture: str | None) -> View:
     """Raises UserError: the model or the picture cannot be read."""
     classifier = get_classifier(page, model)
     answer = classifier.classify(picture or _default_picture())
-    return View(classifier, answer, layer_outputs(classifier.model, answer.pixels), words)
+    outputs = layer_outputs(classifier.model, answer.pixels)
+    return View(classifier, answer, outputs, words, example=not picture)
 
 
 def _default_picture() -> Path:
@@ -200,7 +211,8 @@ def _cam(view: View, wanted: str | None) -> tuple[Any, str]:
     caption = words(
         "inside.cam", name=escape(named), share=escape(words.confidence(answer.confidences[name]))
     )
-    seen = _figure(answer.pixels, words("classify.seen"), words("classify.seen_alt"))
+    seen = words("inside.example" if view.example else "classify.seen")
+    seen = _figure(answer.pixels, seen, words("classify.seen_alt"))
     lit = _figure(overlay(answer.pixels, heat), caption, words("inside.cam_alt", name=named))
     menu = gr.update(choices=_class_choices(view.classifier, words), value=name)
     return menu, f'<div class="pair">{seen}{lit}</div>'

@@ -56,6 +56,13 @@ async () => {
 }
 """
 
+# Gradio's dropdown opens its list again at the Tab key that has just left it.
+LEAVE_DROPDOWN = """
+() => document.addEventListener("keydown", (event) => {
+    if (event.key === "Tab" && event.target.matches("[role=combobox]")) event.stopPropagation();
+}, true)
+"""
+
 
 @dataclass(frozen=True)
 class Page:
@@ -83,6 +90,7 @@ class Page:
         change = CHANGE_LANGUAGE % json.dumps(said)
         outputs = [self.language, *self.tabs]
         demo.load(None, None, outputs, js=DETECT % change, **QUIET)
+        demo.load(None, None, None, js=LEAVE_DROPDOWN, **QUIET)
         self.language.input(None, self.language, outputs, js=SWITCH % change, **QUIET)
 
     def back_into_head(self) -> None:

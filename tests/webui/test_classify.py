@@ -32,6 +32,18 @@ def test_a_visitor_picks_an_example_and_reads_the_answer(visit, language, captio
 
 
 @browser_test
+def test_the_list_of_models_closes_behind_the_tab_key(visit):
+    page = visit()
+    page.keyboard.press("Tab")
+    page.get_by_role("listbox").wait_for()
+    page.keyboard.press("Tab")
+    page.get_by_role("listbox").wait_for(state="detached")
+    assert page.get_by_role("radio", name="English").is_checked()
+    page.wait_for_timeout(300)  # nor does it open again
+    assert page.get_by_role("listbox").count() == 0
+
+
+@browser_test
 def test_an_uploaded_photo_is_answered_at_once(visit, tmp_path):
     photo = tmp_path / "my photo of a ship.jpg"
     Image.open(EXAMPLES / "ship.png").convert("RGB").resize((1600, 1200)).save(photo)

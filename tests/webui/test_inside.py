@@ -50,6 +50,19 @@ def test_the_last_of_quick_clicks_counts(visit):
 
 
 @browser_test
+def test_the_arithmetic_follows_whatever_is_typed(visit):
+    page = visit()
+    open_tab(page, "inside")
+    page.get_by_text("an example, as you have chosen no picture").wait_for()
+    box = page.locator("#place input[type=number]").first
+    for typed, row in (("20", 20), ("99", 31), ("3.7", 4), ("", 0)):
+        box.fill(typed)
+        box.press("Tab")
+        page.get_by_text(f"at row {row}, column").wait_for()
+    assert page.locator("[data-testid=toast-text]").count() == 0
+
+
+@browser_test
 def test_the_arithmetic_follows_a_click_into_the_picture(visit):
     page = visit()
     choose_example(page, "truck")

@@ -37,6 +37,8 @@ def test_a_visitor_trains_on_pictures_of_their_own(visit, app, tmp_path):
     page.locator("#archive .file-preview").wait_for()
     page.locator("#start").click()
     page.get_by_text("things is ready").wait_for(timeout=90_000)
+    accuracy = json.loads((app.checkpoints / "things" / "metrics.json").read_text())["accuracy"]
+    page.get_by_text(f"kept out of training it gets {accuracy:.1%} right").wait_for()
     assert (app.checkpoints / "things" / "model.safetensors").exists()
     config = json.loads((app.checkpoints / "things" / "config.json").read_text())
     assert config["started_from"] == "best" and config["recipe"]["name"] == "report"

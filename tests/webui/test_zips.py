@@ -67,8 +67,19 @@ def test_the_classes_of_a_zipped_folder_are_found(tmp_path):
 
 def test_a_class_of_a_zip_without_images_is_not_dropped_in_silence(tmp_path):
     entries = {"a/1.png": b"1", "b/1.png": b"1", "c/1.heic": b"1"}
-    with pytest.raises(UserError, match=r"the class folder x\.zip/c has no images in it"):
+    with pytest.raises(UserError, match=r"the class folder x\.zip/c has no images in it") as found:
         load_zip(write_zip(tmp_path / "x.zip", entries))
+    assert explained(found.value, Words("vi")) == "Không đọc được ảnh nào của lớp «c»."
+
+
+def test_train_and_test_by_other_names_are_asked_for(tmp_path):
+    things = zipped_things(tmp_path, per_class=2)
+    entries = {
+        f"{part}/{name}": data for part in ("Train", "Test") for name, data in things.items()
+    }
+    with pytest.raises(UserError) as found:
+        load_zip(write_zip(tmp_path / "x.zip", entries))
+    assert "«train»" in explained(found.value, Words("en"))
 
 
 def test_a_zip_bomb_and_a_file_that_is_no_zip_are_refused(tmp_path):
