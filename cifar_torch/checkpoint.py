@@ -234,9 +234,9 @@ def check_destination(out: Path, going_on: bool = False, resume: bool = False) -
     elif resume and not out.exists():
         raise UserError(f"{out} holds no unfinished run to resume.")
     elif not free:
+        more = f" --start-from {out} trains its weights on." if resume else ""
         raise UserError(
-            f"{out} holds a finished run or other files; choose a new folder with --out, and with "
-            f"--start-from {out} for a run to be trained on."
+            f"{out} holds a finished run or other files; choose a new folder with --out.{more}"
         )
     if os.path.ismount(out):
         raise UserError(f"{out} is a mount point; choose a new folder in it with --out.")

@@ -287,9 +287,8 @@ def _list_images(
         )
     if class_names is None:
         if len(found) < 2:
-            inner = folder / found[0]
-            deeper = any(e.is_dir() for e in os.scandir(inner))
-            hint = f" Are they one level down, in {inner}?" if deeper else ""
+            _, deeper, _ = next(os.walk(folder / found[0]), ("", [], []))
+            hint = f" Are they one level down, in {folder / found[0]}?" if deeper else ""
             raise UserError(
                 f"{folder} has one class only ({found[0]}); at least 2 are needed.{hint}"
             )

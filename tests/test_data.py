@@ -174,6 +174,7 @@ def test_empty_class(folder):
         (lambda f: None, "there is no folder"),
         (lambda f: f.mkdir(), "has no subfolders"),
         (lambda f: (f / "only").mkdir(parents=True), "one class only"),
+        (lambda f: (f / "all" / "cat").mkdir(parents=True), "one level down, in .*all"),
         (
             lambda f: [(f / name / "cat").mkdir(parents=True) for name in ("train", "val")],
             "has no test/",

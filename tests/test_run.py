@@ -94,6 +94,9 @@ def test_a_resumed_run_has_the_recipe_and_the_seed_that_it_was_begun_with(data, 
         train(
             data, recipe, out, device="cpu", precision="fp32", seed=7, on_progress=lambda p: False
         )
+    cifar10 = replace(data, from_folder=False)
+    with pytest.raises(UserError, match="begun with another --image-folder"):
+        train(cifar10, recipe, out, device="cpu", precision="fp32", seed=7, resume=True)
     done = call_train("--image-folder", folder, "--out", out, "--resume", "--seed", 8)
     assert done.returncode == 2 and "another seed (7, now 8)" in done.stderr
     done = call_train("--out", out, "--resume")
@@ -182,6 +185,7 @@ def test_a_state_with_a_recipe_that_cannot_be_is_not_gone_on_with(tmp_path):
     settings = {"recipe": {}, "seed": 0, "precision": "fp32", "class_names": ["a", "b"]}
     save_file({}, tmp_path / STATE, {"settings": json.dumps(settings)})
     assert begun_with(tmp_path).recipe == get_recipe("report")
+    assert begun_with(tmp_path).from_folder  # as its classes are not CIFAR-10's
     settings["recipe"] = {"colour": 2.0}
     save_file({}, tmp_path / STATE, {"settings": json.dumps(settings)})
     assert begun_with(tmp_path) is None
