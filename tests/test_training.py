@@ -165,7 +165,7 @@ def test_a_finished_run_is_not_overwritten(data, tmp_path):
     before = weights(tmp_path / "out")
     with pytest.raises(UserError, match="holds a finished run or other files"):
         train(data, get_recipe("report", epochs=1), tmp_path / "out", device="cpu", seed=1)
-    with pytest.raises(UserError, match="--start-from .*out trains its weights on"):
+    with pytest.raises(UserError, match=r"--start-from .*out trains its weights on"):
         train(data, get_recipe("report", epochs=2), tmp_path / "out", device="cpu", resume=True)
     assert all(torch.equal(w, before[name]) for name, w in weights(tmp_path / "out").items())
 
