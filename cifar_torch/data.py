@@ -70,6 +70,7 @@ class Data:
     class_names: tuple[str, ...]
     origin: str
     from_folder: bool = False  # or a zip of one: not CIFAR-10 as torchvision loads it
+    unused: int = 0  # files of that zip which are no pictures that can be read
 
     def hold_out(self, share: float) -> tuple[Split, Split]:
         """The training images without a fixed `share` of them, and that share."""

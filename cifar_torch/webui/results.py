@@ -22,7 +22,7 @@ from cifar_torch.webui.drawings import (
     learning_curves,
     reliability_diagrams,
 )
-from cifar_torch.webui.page import PRIVATE, Page, alert, get_classifier, told, without_paths
+from cifar_torch.webui.page import PRIVATE, Page, alert, get_classifier, without_paths
 from cifar_torch.webui.pictures import img
 from cifar_torch.webui.words import Words, label
 
@@ -121,10 +121,12 @@ def _mistakes(
     progress: gr.Progress = gr.Progress(),  # noqa: B008
 ) -> tuple[str, tuple[str, str]]:
     words = Words(language)
-    with told(words):
+    try:
         classifier = get_classifier(page, model)
         with without_paths("test_images"):
             images = images_for(classifier)
+    except UserError as error:
+        return alert(error, words), (model, language)
     batches = range(0, len(images), BATCH)
     probabilities = torch.cat(
         [

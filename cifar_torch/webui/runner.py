@@ -36,13 +36,14 @@ class TrainingError(ReasonedError):
 @dataclass(frozen=True)
 class Status:
     """Where the run is. When it failed, `error` is what was wrong; `resumed`, when it goes on with
-    what an earlier one has learned."""
+    what an earlier one has learned; `unused` files of a zip were no pictures that can be read."""
 
     phase: Phase = "idle"
     name: str = ""
     progress: Progress | None = None
     error: UserError | None = None
     resumed: bool = False
+    unused: int = 0
 
     @property
     def running(self) -> bool:
@@ -133,6 +134,7 @@ class Runner:
         _compute_with(THREADS)
         try:
             data = load()
+            self.status = replace(self.status, unused=data.unused)
             if self.stopping:
                 raise Stopped
             trained = train(

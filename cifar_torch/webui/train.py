@@ -146,13 +146,14 @@ def status_html(status: Status, words: Words, stopping: bool = False) -> str:
     name, progress = escape(status.name), status.progress
     error = explained(status.error, words) if status.error else ""
     early = status.phase == "stopped" and not status.learned
-    tested = ""
-    if status.phase == "done" and progress and progress.history:
-        share = progress.history[-1]["val_accuracy"]
-        tested = f" {words('train.tested', accuracy=words.percent(share))}"
     ending = stopping and status.running
     phase = "stopping" if ending else "stopped_early" if early else status.phase
     said = words(f"train.{phase}", name=name, error=escape(error))
+    if phase == "done" and progress and progress.history:
+        share = words.percent(progress.history[-1]["val_accuracy"])
+        said += f" {words('train.tested', accuracy=share)}"
+    if status.unused:
+        said += f" {words('train.unused', count=words.number(status.unused))}"
     if progress is None or (progress.teaching and not status.running):
         return f"<p role='status'>{said}</p>"
     if progress.teaching:
@@ -169,7 +170,7 @@ def status_html(status: Status, words: Words, stopping: bool = False) -> str:
     of_epochs = words("train.epoch_of", epoch=progress.epoch, epochs=progress.epochs)
     curves = _curves(json.dumps(progress.history), words.language) if progress.history else ""
     return (
-        f"<p role='status'>{said}{tested}</p><p>{of_epochs}</p>"
+        f"<p role='status'>{said}</p><p>{of_epochs}</p>"
         f'<progress max="1" value="{done:.4f}" aria-label="{of_epochs}">{done:.0%}</progress>'
         f"<p>{numbers}</p>{curves}"
     )

@@ -39,7 +39,8 @@ def load_zip(file: Path, stopping: Callable[[], bool] = lambda: False) -> Data:
             data = load_image_folder(root, cached=False)
         except UserError as error:  # of the zip, for its reader
             raise reworded(error, str(error).replace(str(root), file.name)) from error
-        return replace(data, origin=f"images of {file.name}")
+        unused = _count_files(file) - len(data.train) - len(data.test)
+        return replace(data, origin=f"images of {file.name}", unused=unused)
 
 
 def unpack_images(file: Path, folder: Path, stopping: Callable[[], bool] = lambda: False) -> Path:
@@ -70,6 +71,12 @@ def unpack_images(file: Path, folder: Path, stopping: Callable[[], bool] = lambd
     if len(inner) < 2:
         raise ZipError("zip_flat", "the zip needs two folders or more, one for each class.")
     return folder
+
+
+def _count_files(file: Path) -> int:
+    """Those that are not hidden."""
+    with zipfile.ZipFile(file) as archive:
+        return len({e.filename for e in archive.infolist() if not e.is_dir() and _kept(e)})
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -3,7 +3,9 @@
 import gradio as gr
 import pytest
 
+from cifar_torch.errors import UserError
 from cifar_torch.webui import results
+from cifar_torch.webui.words import Words
 from tests.webui.visitor import browser_test, open_tab
 
 
@@ -46,6 +48,16 @@ def test_the_most_confident_mistakes_are_found(visit):
     page.locator("#mistakes figure").first.wait_for()
     assert page.locator("#mistakes figure").count() >= 10
     assert "said deer" in page.locator("#mistakes").inner_text()
+
+
+def test_a_search_where_there_are_no_images_ends_with_a_sentence(monkeypatch):
+    def refuse(classifier):
+        raise UserError("there are no test images")
+
+    monkeypatch.setattr(results, "get_classifier", lambda page, model: None)
+    monkeypatch.setattr(results, "images_for", refuse)
+    said, _ = results._mistakes(None, "best", "vi")
+    assert Words("vi")("error.test_images") in said
 
 
 def test_mistakes_go_with_their_model_and_language_and_no_sooner():

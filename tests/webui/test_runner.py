@@ -164,7 +164,8 @@ def test_visitors_get_no_folder_of_the_server_when_a_run_fails(tmp_path, monkeyp
         raise UserError(f"cannot write {tmp_path / 'mine'}: No space left on device.")
 
     monkeypatch.setattr(training, "train", full)
-    assert fail(lambda: None) == "cannot write mine: No space left on device."
+    data = load_image_folder(write_image_folder(tmp_path / "things", per_class=2))
+    assert fail(lambda: data) == "cannot write mine: No space left on device."
     assert capsys.readouterr().err.count("mine could not be trained: ") == 2
 
 

@@ -72,6 +72,15 @@ def test_a_class_of_a_zip_without_images_is_not_dropped_in_silence(tmp_path):
     assert explained(found.value, Words("vi")) == "Không đọc được ảnh nào của lớp «c»."
 
 
+def test_what_is_not_used_is_counted(tmp_path):
+    entries = zipped_things(tmp_path, per_class=3)
+    archive = write_zip(tmp_path / "x.zip", entries)
+    assert load_zip(archive).unused == 0
+    kind = next(iter(entries)).rsplit("/", 1)[0]
+    others = {f"{kind}/damaged.png": b"1", f"{kind}/1.heic": b"1", f"{kind}/.hidden.png": b"1"}
+    assert load_zip(write_zip(archive, entries | others)).unused == 2
+
+
 def test_train_and_test_by_other_names_are_asked_for(tmp_path):
     things = zipped_things(tmp_path, per_class=2)
     entries = {
