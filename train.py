@@ -98,12 +98,14 @@ def main(argv: list[str] | None = None) -> int:
 def _train(args: argparse.Namespace, arguments: list[str]) -> int:
     out = args.out or Path("runs") / (args.recipe or DEFAULT_RECIPE.name)
     # Imported here: --help should not wait for torch.
+    from cifar_torch import kernels
     from cifar_torch.checkpoint import load_checkpoint
     from cifar_torch.data import Data, load_data
     from cifar_torch.progress import Stopped
     from cifar_torch.run import begun_with
     from cifar_torch.training import train
 
+    kernels.prepare()  # before --start-from is loaded, which makes threads
     begun = begun_with(out) if args.resume else None
 
     def load() -> Data:
