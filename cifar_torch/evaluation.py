@@ -86,15 +86,13 @@ def confusion_shares(counts: Sequence[Sequence[int]]) -> list[list[float]]:
     return [[count / max(sum(row), 1) for count in row] for row in counts]
 
 
-def reliability_bins(
-    probabilities: Tensor, labels: Tensor, bins: int = BINS
-) -> list[dict[str, float]]:
-    """Mean confidence, accuracy and share of the images in equal bins of confidence."""
+def reliability_bins(probabilities: Tensor, labels: Tensor) -> list[dict[str, float]]:
+    """Mean confidence, accuracy and share of the images in BINS equal bins of confidence."""
     confidence, answers = probabilities.max(dim=1)
     right = (answers == labels).double()
-    index = (confidence.double() * bins).ceil().long().clamp(1, bins) - 1
+    index = (confidence.double() * BINS).ceil().long().clamp(1, BINS) - 1
     count, conf, hits = (
-        torch.zeros(bins, dtype=torch.double).index_add(0, index, values)
+        torch.zeros(BINS, dtype=torch.double).index_add(0, index, values)
         for values in (torch.ones_like(right), confidence.double(), right)
     )
     filled = count.clamp(min=1)
