@@ -89,14 +89,16 @@ def _add_data_options(command: argparse.ArgumentParser) -> None:
 
 def predict(args: argparse.Namespace) -> int:
     from cifar_torch.classifier import Classifier
-    from cifar_torch.data import pictures_in
+    from cifar_torch.data import pictures_in, say_passed_over
     from cifar_torch.images import ImageError, look_at
 
     classifier, failures, paths = Classifier.load(args.checkpoint), 0, []
     for name in args.images:
         found = [name]
         if name and Path(name).is_dir():
-            found = [str(path) for path in pictures_in(Path(name))]
+            pictures, others = pictures_in(Path(name))
+            say_passed_over(Path(name), others)
+            found = [str(path) for path in pictures]
         if not found:
             failures += 1
             print(f"There is no picture in the folder {name}.", file=sys.stderr)

@@ -302,33 +302,41 @@ def _list_images(
             + (f"; of no such class: {', '.join(sorted(odd))}" if odd else "")
             + "."
         )
-    files = []
+    files, passed_over = [], []
     for label, name in enumerate(class_names):
-        of_class = [p.relative_to(folder).as_posix() for p in pictures_in(folder / name)]
-        if not of_class:
+        pictures, others = pictures_in(folder / name)
+        if not pictures:
             raise ReasonedError(
                 "class_unreadable", f"the class folder {folder / name} has no images in it.", name
             )
-        files += [(path, label) for path in of_class]
+        files += [(path.relative_to(folder).as_posix(), label) for path in pictures]
+        passed_over += others
+    say_passed_over(folder, passed_over)
     return files, class_names
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """Every picture file at any depth, in order, but for hidden ones, as thumbnails are. Says what
-    else is passed over."""
-    found = []
+def pictures_in(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The picture files at any depth, in order, and all others; but for hidden ones, as thumbnails
+    are."""
+    pictures: list[Path] = []
+    others: list[Path] = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in files if not name.startswith(".")]
-    pictures = [path for path in found if path.suffix.lower() in EXTENSIONS]
-    if others := len(found) - len(pictures):
-        kinds = {p.suffix.lower() or "without extension" for p in found} - EXTENSIONS
-        print(
-            f"Passed over in {folder}: {others} {'file' if others == 1 else 'files'} of other kinds"
-            f" ({', '.join(sorted(kinds))}); {FORMATS_FOR_PEOPLE} can be read.",
-            file=sys.stderr,
-        )
-    return sorted(pictures, key=Path.as_posix)
+        for path in (Path(parent, name) for name in files if not name.startswith(".")):
+            (pictures if path.suffix.lower() in EXTENSIONS else others).append(path)
+    return sorted(pictures, key=Path.as_posix), others
+
+
+def say_passed_over(folder: Path, files: list[Path]) -> None:
+    """Print how many files, and of which kinds, are not among the pictures of a folder."""
+    if not files:
+        return
+    kinds = sorted({path.suffix.lower() or "without extension" for path in files})
+    print(
+        f"Passed over in {folder}: {len(files)} {'file' if len(files) == 1 else 'files'} of other "
+        f"kinds ({', '.join(kinds)}); {FORMATS_FOR_PEOPLE} can be read.",
+        file=sys.stderr,
+    )
 
 
 def _decode(

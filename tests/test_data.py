@@ -125,6 +125,16 @@ def test_a_damaged_cache_is_decoded_again(folder, tmp_path):
     assert torch.equal(load_image_folder(folder).train.images, before.train.images)
 
 
+def test_files_of_other_kinds_are_told_once_for_all_classes(folder, capsys):
+    write_image_folder(folder, 3)
+    for kind, name in zip(KINDS, ("1.heic", "2.HEIC", "notes", ".hidden.heic"), strict=True):
+        (folder / kind / name).touch()
+    assert len(load_image_folder(folder).train) == 8
+    said = capsys.readouterr().err
+    assert f"Passed over in {folder}: 3 files of other kinds (.heic, without extension)" in said
+    assert said.count("Passed over") == 1
+
+
 def test_unreadable_images_are_skipped_with_a_count_or_named(folder, capsys):
     write_image_folder(folder, 10)
     (folder / "ring" / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")

@@ -35,11 +35,12 @@ def load_zip(file: Path, stopping: Callable[[], bool] = lambda: False) -> Data:
     asked to stop while it unpacked."""
     with tempfile.TemporaryDirectory() as folder:
         root = unpack_images(file, Path(folder), stopping)
+        count = _count_files(file)  # now: uploads are deleted after an hour
         try:
             data = load_image_folder(root, cached=False)
         except UserError as error:  # of the zip, for its reader
             raise reworded(error, str(error).replace(str(root), file.name)) from error
-        unused = _count_files(file) - len(data.train) - len(data.test)
+        unused = count - len(data.train) - len(data.test)
         return replace(data, origin=f"images of {file.name}", unused=unused)
 
 
