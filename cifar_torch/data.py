@@ -296,11 +296,13 @@ def _list_images(
         class_names = tuple(found)
     elif set(found) != set(class_names):
         lacking, odd = set(class_names) - set(found), set(found) - set(class_names)
-        raise UserError(
+        raise ReasonedError(
+            "split_classes",
             f"{folder} needs a folder for each of the classes {', '.join(class_names)}"
             + (f"; there is none for {', '.join(sorted(lacking))}" if lacking else "")
             + (f"; of no such class: {', '.join(sorted(odd))}" if odd else "")
-            + "."
+            + ".",
+            ", ".join(sorted(lacking | odd)),
         )
     files, passed_over = [], []
     for label, name in enumerate(class_names):

@@ -20,6 +20,7 @@ from cifar_torch.files import replaced_file
 BLUE, GREY = "#2563a8", "#8a8f98"
 QUANTITIES = ("accuracy", "loss")
 BELOW = (0.45, -0.14)  # the axes' label
+ABOVE = (0.5, 0.98)  # the axes, where no line runs through it
 
 WORDS = {
     "decimal_point": ".",
@@ -69,7 +70,7 @@ def curves(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         scale, unit = (100, "%") if key == "accuracy" else (1, "")
         axes.yaxis.set_major_formatter(partial(_number, scale, unit, words["decimal_point"]))
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=ABOVE)
         _quiet(axes)
     return figure
 

@@ -22,7 +22,7 @@ from cifar_torch.webui.drawings import (
     learning_curves,
     reliability_diagrams,
 )
-from cifar_torch.webui.page import PRIVATE, Page, alert, get_classifier, without_paths
+from cifar_torch.webui.page import LATEST, PRIVATE, Page, alert, get_classifier, without_paths
 from cifar_torch.webui.pictures import img
 from cifar_torch.webui.words import Words, label
 
@@ -39,11 +39,12 @@ def tab(page: Page, gradio_tab: gr.Tab) -> None:
     if has_test_images():
         find = gr.Button(label("results.find"), elem_id="find-mistakes")
         gallery = gr.HTML(elem_id="mistakes")
-        shown = gr.State()  # of which model the mistakes are, and in which language
-        in_turn = PRIVATE | {"concurrency_id": "mistakes"}  # a search that is late is cleared too
-        find.click(functools.partial(_mistakes, page), inputs, [gallery, shown], **in_turn)
-        changes = [page.model.change, page.language.change]
-        gr.on(changes, cleared, [shown, *inputs], gallery, **in_turn)
+        found = gr.State()  # a Search
+        find.click(
+            functools.partial(_search, page), inputs, found, show_progress_on=gallery, **PRIVATE
+        )
+        changes = [found.change, page.model.change, page.language.change]
+        gr.on(changes, mistakes_html, [found, *inputs], gallery, **LATEST)
 
 
 def _report(page: Page, model: str, language: str) -> str:
@@ -114,36 +115,51 @@ class Mistake:
     confidence: float
 
 
-def _mistakes(
+@dataclass(frozen=True, eq=False)  # Gradio asks whether it is another one
+class Search:
+    """What looking for the mistakes of a model came to."""
+
+    model: str
+    mistakes: Sequence[Mistake] = ()
+    error: UserError | None = None
+
+
+def _search(
     page: Page,
     model: str,
     language: str,
     progress: gr.Progress = gr.Progress(),  # noqa: B008
-) -> tuple[str, tuple[str, str]]:
-    words = Words(language)
+) -> Iterator[Any]:
+    """Batch by batch, so that it ends when its visitor leaves the page."""
     try:
         classifier = get_classifier(page, model)
         with without_paths("test_images"):
             images = images_for(classifier)
     except UserError as error:
-        return alert(error, words), (model, language)
+        yield Search(model, error=error)
+        return
+    probabilities = []
     batches = range(0, len(images), BATCH)
-    probabilities = torch.cat(
-        [
-            classifier.probabilities(images.images[start : start + BATCH])
-            for start in progress.tqdm(batches, desc=words("results.looking"))
-        ]
+    for start in progress.tqdm(batches, desc=Words(language)("results.looking")):
+        probabilities.append(classifier.probabilities(images.images[start : start + BATCH]))
+        yield gr.skip()
+    found = confident_mistakes(images, torch.cat(probabilities), classifier.class_names)
+    yield Search(model, found)
+
+
+def mistakes_html(found: Search | None, model: str, language: str) -> str:
+    """The mistakes that were found, if they are those of the chosen model."""
+    words = Words(language)
+    if found is None or found.model != model:
+        return ""
+    if found.error:
+        return alert(found.error, words)
+    tiles = "".join(_tile(mistake, words) for mistake in found.mistakes)
+    return (
+        f'<div class="tiles mistakes">{tiles}</div>'
+        if tiles
+        else (f"<p>{words('results.no_mistakes')}</p>")
     )
-    found = confident_mistakes(images, probabilities, classifier.class_names)
-    tiles = "".join(_tile(mistake, words) for mistake in found)
-    none = f"<p>{words('results.no_mistakes')}</p>"
-    gallery = f'<div class="tiles mistakes">{tiles}</div>' if found else none
-    return gallery, (model, language)
-
-
-def cleared(shown: tuple[str, str] | None, model: str, language: str) -> Any:
-    """The gallery after a change; what was found for the new choice before this event, stays."""
-    return gr.skip() if shown == (model, language) else ""
 
 
 def confident_mistakes(

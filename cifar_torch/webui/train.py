@@ -160,8 +160,8 @@ def status_html(status: Status, words: Words, stopping: bool = False) -> str:
         taught = words("train.teacher", epoch=progress.epoch, epochs=progress.epochs)
         return f"<p role='status'>{said}</p><p>{taught}</p>"
     done = (progress.epoch - 1 + progress.step / max(progress.steps, 1)) / progress.epochs
-    numbers = ""  # an epoch that has just begun has none yet
-    if progress.step:
+    numbers = ""  # an epoch that has just begun has none yet, and one that failed none of worth
+    if progress.step and status.phase != "failed":
         numbers = words(
             "train.now",
             loss=words.number(progress.loss, 3),

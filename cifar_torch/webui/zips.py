@@ -22,12 +22,13 @@ BROKEN_ZIP = (
     EOFError,
     ValueError,
 )
+ENCRYPTED = 1  # the bit of an entry's flags
 MAX_FILES, MAX_BYTES = 100_000, 2 * 1024**3  # of an unpacked zip
 
 
 class ZipError(ReasonedError):
-    """A zip that cannot be trained on. `reason` is one of "zip", "zip_gone", "zip_large" or
-    "zip_flat"."""
+    """A zip that cannot be trained on. `reason` is one of "zip", "zip_gone", "zip_large",
+    "zip_locked" or "zip_flat"."""
 
 
 def load_zip(file: Path, stopping: Callable[[], bool] = lambda: False) -> Data:
@@ -57,6 +58,8 @@ def unpack_images(file: Path, folder: Path, stopping: Callable[[], bool] = lambd
                     "zip_large",
                     f"the zip holds more than {MAX_FILES:,} images or {MAX_BYTES >> 30} GiB.",
                 )
+            if any(entry.flag_bits & ENCRYPTED for entry in entries):
+                raise ZipError("zip_locked", "the zip has a password; make one without.")
             for entry in entries:  # zipfile keeps each below `folder`, and to its stated size
                 if stopping():
                     raise Stopped

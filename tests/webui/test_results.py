@@ -1,8 +1,10 @@
 """The third tab: the figures of a checkpoint."""
 
-import gradio as gr
+import numpy as np
 import pytest
+import torch
 
+from cifar_torch.data import Split
 from cifar_torch.errors import UserError
 from cifar_torch.webui import results
 from cifar_torch.webui.words import Words
@@ -48,6 +50,29 @@ def test_the_most_confident_mistakes_are_found(visit):
     page.locator("#mistakes figure").first.wait_for()
     assert page.locator("#mistakes figure").count() >= 10
     assert "said deer" in page.locator("#mistakes").inner_text()
+    page.get_by_role("radio", name="Tiếng Việt").check()
+    page.locator("#mistakes figure", has_text="hươu").first.wait_for()
+
+
+def test_a_search_can_be_ended_after_every_batch(monkeypatch):
+    class Looking:
+        class_names = ("cat", "deer")
+        looks = 0
+
+        def probabilities(self, images):
+            self.looks += 1
+            return torch.full((len(images), 2), 0.5)
+
+    classifier, count = Looking(), 3 * results.BATCH
+    images = Split(torch.zeros(count, 3, 32, 32, dtype=torch.uint8), torch.ones(count).long())
+    monkeypatch.setattr(results, "get_classifier", lambda page, model: classifier)
+    monkeypatch.setattr(results, "images_for", lambda classifier: images)
+    search = results._search(None, "best", "en")
+    next(search)
+    search.close()  # as Gradio does when the visitor has left
+    assert classifier.looks == 1
+    *_, found = results._search(None, "best", "en")
+    assert len(found.mistakes) == results.MISTAKES
 
 
 def test_a_search_where_there_are_no_images_ends_with_a_sentence(monkeypatch):
@@ -56,12 +81,18 @@ def test_a_search_where_there_are_no_images_ends_with_a_sentence(monkeypatch):
 
     monkeypatch.setattr(results, "get_classifier", lambda page, model: None)
     monkeypatch.setattr(results, "images_for", refuse)
-    said, _ = results._mistakes(None, "best", "vi")
+    (found,) = results._search(None, "best", "en")
+    said = results.mistakes_html(found, "best", "vi")
     assert Words("vi")("error.test_images") in said
 
 
-def test_mistakes_go_with_their_model_and_language_and_no_sooner():
-    assert results.cleared(("best", "en"), "swapped", "en") == ""
-    assert results.cleared(("best", "en"), "best", "vi") == ""
-    assert results.cleared(None, "best", "vi") == ""
-    assert results.cleared(("best", "en"), "best", "en") == gr.skip()
+def test_mistakes_go_with_their_model_and_stay_in_another_language():
+    mistake = results.Mistake(np.zeros((32, 32, 3), np.uint8), "cat", "deer", 0.9)
+    found = results.Search("best", [mistake])
+    assert results.mistakes_html(None, "best", "en") == ""
+    assert results.mistakes_html(found, "swapped", "en") == ""
+    assert "said <b>deer" in results.mistakes_html(found, "best", "en")
+    assert "hươu" in results.mistakes_html(found, "best", "vi")
+    assert Words("en")("results.no_mistakes") in results.mistakes_html(
+        results.Search("best"), "best", "en"
+    )

@@ -1,6 +1,7 @@
 """The fourth tab: training from the page."""
 
 import json
+import math
 import re
 import shutil
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 from playwright.sync_api import expect
 
 from cifar_torch.classifier import Classifiers
-from cifar_torch.errors import UserError
+from cifar_torch.errors import ReasonedError, UserError
 from cifar_torch.progress import Progress
 from cifar_torch.recipes import RECIPES
 from cifar_torch.webui import classify, inside, results, train
@@ -129,6 +130,10 @@ def test_an_epoch_that_has_just_begun_has_no_figures():
     assert "not used, as they are no pictures that can be read: 2." in said
     said = train.status_html(Status("training", "mine", replace(begun, step=1)), Words("en"))
     assert "Loss 0.000" in said
+    nan = ReasonedError("no_number", "the loss is no longer a number")
+    failed = Status("failed", "mine", replace(begun, step=1, loss=math.nan), nan)
+    said = train.status_html(failed, Words("en"))
+    assert Words("en")("error.no_number") in said and "Loss" not in said
 
 
 def test_a_run_that_has_yet_to_stop_says_that_it_was_heard():

@@ -91,6 +91,27 @@ def test_train_and_test_by_other_names_are_asked_for(tmp_path):
     assert "«train»" in explained(found.value, Words("en"))
 
 
+def test_classes_that_only_train_or_only_test_has_are_named(tmp_path):
+    things = zipped_things(tmp_path, per_class=2)
+    entries = {f"train/{name}": data for name, data in things.items()}
+    entries |= {f"test/{name}": data for name, data in things.items()}
+    picture = next(iter(things.values()))
+    entries |= {"train/zebra/1.png": picture, "test/yak/1.png": picture}
+    with pytest.raises(UserError) as found:
+        load_zip(write_zip(tmp_path / "x.zip", entries))
+    assert "yak, zebra" in explained(found.value, Words("vi"))
+
+
+def test_a_zip_with_a_password_is_said_to_have_one(tmp_path):
+    archive = write_zip(tmp_path / "x.zip", {"a/1.png": b"1", "b/1.png": b"1"})
+    data = bytearray(archive.read_bytes())
+    data[data.index(b"PK\x01\x02") + 8] |= 1  # the flags in the first entry of the directory
+    archive.write_bytes(data)
+    with pytest.raises(ZipError) as found:
+        unpack_images(archive, tmp_path)
+    assert found.value.reason == "zip_locked"
+
+
 def test_a_zip_bomb_and_a_file_that_is_no_zip_are_refused(tmp_path):
     bomb = tmp_path / "bomb.zip"
     with zipfile.ZipFile(bomb, "w") as archive:
