@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
         "--resume",
         action="store_true",
         help="go on with the unfinished run in --out, with its recipe, seed and precision; give "
-        "--image-folder again if it was begun with one",
+        "--image-folder and --start-from again if it was begun with them",
     )
     p.add_argument(
         "--start-from",
@@ -89,7 +89,7 @@ def _add_knob(group: argparse._ArgumentGroup, field) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit codes: 0 done, 2 a mistake, 130 stopped by Ctrl-C."""
+    """Exit codes: 0 done, 2 a mistake, 130 stopped by Ctrl-C, 1 nobody reads the output."""
     arguments = sys.argv[1:] if argv is None else argv
     args = parser().parse_args(arguments)
     return run_command("train.py", lambda: _train(args, arguments))
@@ -98,21 +98,22 @@ def main(argv: list[str] | None = None) -> int:
 def _train(args: argparse.Namespace, arguments: list[str]) -> int:
     out = args.out or Path("runs") / (args.recipe or DEFAULT_RECIPE.name)
     # Imported here: --help should not wait for torch.
-    from cifar_torch import kernels
     from cifar_torch.checkpoint import load_checkpoint
     from cifar_torch.data import Data, load_data
+    from cifar_torch.device import prepare_cpu
     from cifar_torch.progress import Stopped
     from cifar_torch.run import begun_with
     from cifar_torch.training import train
 
-    kernels.prepare()  # before --start-from is loaded, which makes threads
+    prepare_cpu()  # before --start-from is loaded, which makes threads
     begun = begun_with(out) if args.resume else None
 
     def load() -> Data:
         if begun and begun.from_folder and not args.image_folder:
             raise UserError(f"{out} was begun with a folder of images: add --image-folder.")
         data = load_data(args.image_folder, args.data, args.strict)
-        return replace(data, origin=args.origin) if args.origin else data
+        origin = args.origin or (begun and begun.origin)
+        return replace(data, origin=origin) if origin else data
 
     recipe = RECIPES[args.recipe or DEFAULT_RECIPE.name]
     if begun and args.recipe in (None, begun.recipe.name):

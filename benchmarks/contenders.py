@@ -185,9 +185,9 @@ class Project:
     """This project: the training loop behind train.py, and the classifier behind the web app."""
 
     def __init__(self) -> None:
-        from cifar_torch import kernels
+        from cifar_torch import device
 
-        kernels.prepare()
+        device.prepare_cpu()
         self.trainer, self.network = cache(self._trainer), cache(self._network)
 
     def versions(self) -> dict[str, str]:

@@ -24,13 +24,13 @@ sys.path.insert(0, str(HERE.parent))
 import torch  # noqa: E402
 from results import latest, machine_name  # noqa: E402
 
-from cifar_torch import kernels  # noqa: E402
 from cifar_torch.data import Data, load_data  # noqa: E402
 from cifar_torch.device import (  # noqa: E402
     PRECISION_NAMES,
     choose_device,
     choose_precision,
     describe_hardware,
+    prepare_cpu,
 )
 from cifar_torch.errors import UserError  # noqa: E402
 from cifar_torch.recipes import RECIPES, get_recipe  # noqa: E402
@@ -88,7 +88,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=5)
     args = parser.parse_args()
 
-    kernels.prepare()
+    prepare_cpu()
     data = load_data(args.image_folder, args.data)
     device = choose_device(args.device)
     if device.type == "cuda":

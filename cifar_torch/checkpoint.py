@@ -238,6 +238,10 @@ def check_destination(out: Path, going_on: bool = False, resume: bool = False) -
         raise UserError(
             f"{out} holds a finished run or other files; choose a new folder with --out.{more}"
         )
+    if Path.cwd().is_relative_to(out.resolve()):  # a folder is replaced when it is written
+        raise UserError(
+            f"{out} is the folder that you are in; go to another one, or choose another --out."
+        )
     if os.path.ismount(out):
         raise UserError(f"{out} is a mount point; choose a new folder in it with --out.")
     try:

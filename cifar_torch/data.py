@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import sys
+import unicodedata
 import urllib.error
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -211,7 +212,7 @@ def load_photos(
     if "none" in class_names:
         raise UserError("one of the classes is called none, as photographs of none of them are.")
     folder = Path(folder)
-    found = {e.name for e in os.scandir(folder) if e.is_dir()} if folder.is_dir() else set()
+    found = _class_folders(folder) if folder.is_dir() else {}
     names = tuple(name for name in (*class_names, "none") if name in found)
     files, _ = _list_images(folder, names or class_names)
     photos, labels = [], []
@@ -275,12 +276,7 @@ def _list_images(
     """(path below `folder`, label) of every image, and the class names. Raises UserError."""
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}.")
-    try:
-        found = sorted(
-            e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith(".")
-        )
-    except OSError as error:
-        raise UserError(f"cannot read {folder}: {error.strerror}.") from error
+    found = _class_folders(folder)
     if not found:
         raise UserError(
             f"{folder} has no subfolders; put the images of each class in a folder named after it, "
@@ -288,11 +284,10 @@ def _list_images(
         )
     if class_names is None:
         if len(found) < 2:
-            _, deeper, _ = next(os.walk(folder / found[0]), ("", [], []))
-            hint = f" Are they one level down, in {folder / found[0]}?" if deeper else ""
-            raise UserError(
-                f"{folder} has one class only ({found[0]}); at least 2 are needed.{hint}"
-            )
+            (only,) = found
+            _, deeper, _ = next(os.walk(folder / only), ("", [], []))
+            hint = f" Are they one level down, in {folder / only}?" if deeper else ""
+            raise UserError(f"{folder} has one class only ({only}); at least 2 are needed.{hint}")
         class_names = tuple(found)
     elif set(found) != set(class_names):
         lacking, odd = set(class_names) - set(found), set(found) - set(class_names)
@@ -306,7 +301,7 @@ def _list_images(
         )
     files, passed_over = [], []
     for label, name in enumerate(class_names):
-        pictures, others = pictures_in(folder / name)
+        pictures, others = pictures_in(folder / found[name])
         if not pictures:
             raise ReasonedError(
                 "class_unreadable", f"the class folder {folder / name} has no images in it.", name
@@ -315,6 +310,28 @@ def _list_images(
         passed_over += others
     say_passed_over(folder, passed_over)
     return files, class_names
+
+
+def _class_folders(folder: Path) -> dict[str, str]:
+    """The folders in a folder by class name, in order: their own names, but with each letter and
+    its accents as one character, which Macs take apart. Raises UserError."""
+    try:
+        found = [e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith(".")]
+    except OSError as error:
+        raise UserError(f"cannot read {folder}: {error.strerror}.") from error
+    names: dict[str, str] = {}
+    for own in sorted(found):
+        name = unicodedata.normalize("NFC", own)
+        if name in names:
+            raise UserError(f"{folder} has two folders whose names look alike: {name}.")
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"the name of the folder {name!r} in {folder} is not UTF-8; rename it."
+            ) from None
+        names[name] = own
+    return dict(sorted(names.items()))
 
 
 def pictures_in(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -381,7 +398,8 @@ def _fingerprint(folder: Path, files: list[tuple[str, int]], names: tuple[str, .
             stat = os.stat(folder / path)
         except OSError:  # a link to nothing: an unreadable image
             stat = os.lstat(folder / path)
-        digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        digest.update(os.fsencode(path) + b"\0")
+        digest.update(f"{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 

@@ -1,5 +1,7 @@
-"""Where to compute and in which precision."""
+"""Where to compute, in which precision, and with which settings of the process."""
 
+import ctypes
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,12 +40,11 @@ def choose_device(name: str = "auto") -> torch.device:
 def choose_precision(name: str, device: torch.device) -> tuple[torch.dtype, str]:
     """The dtype to multiply in, and why, in words. Weights and sums stay float32 in any case,
     but for the gradients that several processes add up. Raises UserError."""
-    if name not in ("auto", *PRECISION_NAMES.values()):
+    for dtype, known in PRECISION_NAMES.items():
+        if name == known:
+            return dtype, "as asked"
+    if name != "auto":
         raise UserError(f"unknown precision {name!r}; there are: auto, fp32, bf16.")
-    if name == "fp32":
-        return torch.float32, "as asked"
-    if name == "bf16":
-        return torch.bfloat16, "as asked"
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return torch.bfloat16, "this GPU has it"
@@ -53,6 +54,31 @@ def choose_precision(name: str, device: torch.device) -> tuple[torch.dtype, str]
             return torch.bfloat16, "this processor has AMX"
         return torch.float32, "this processor has no AMX"
     return torch.float32, "bf16 is not tried on this device"
+
+
+def prepare_cpu() -> None:
+    """Settings of the process that make training on a CPU faster. Call it before the first work on
+    large tensors: PyTorch's threads take over how their maker treats denormals when they are made.
+
+    The momenta of dead units end as denormals, which cost a step several times as much.
+    """
+    keep_memory()
+    torch.set_flush_denormal(True)
+
+
+def keep_memory() -> bool:
+    """Let the C library keep what a step frees, instead of taking zeroed pages from the kernel at
+    every step: a quarter faster at batch 256. False where it cannot, as elsewhere than on Linux."""
+    if sys.platform != "linux":
+        return False
+    m_trim_threshold, m_top_pad, m_mmap_threshold = -1, -2, -3
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if not mallopt:
+        return False
+    # An older glibc takes no more than 32 MiB. If it takes neither, the other two would do harm.
+    if not (mallopt(m_mmap_threshold, 1 << 30) or mallopt(m_mmap_threshold, 1 << 25)):
+        return False
+    return bool(mallopt(m_top_pad, 1 << 28) and mallopt(m_trim_threshold, (1 << 31) - 1))
 
 
 def describe_hardware(device: torch.device, processes: int = 1) -> str:

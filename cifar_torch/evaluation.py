@@ -110,15 +110,16 @@ def calibration_interval(
     probabilities: Tensor, labels: Tensor, resamples: int = 200
 ) -> tuple[float, float]:
     """The 95% interval of the calibration error, by the basic bootstrap: resampling adds error of
-    its own, which mirroring the quantiles at the measured value takes away again."""
+    its own, which mirroring the quantiles at the measured value takes away again. It holds that
+    value, which with few images has too much of such error itself."""
     generator = torch.Generator().manual_seed(0)
     errors = []
     for _ in range(resamples):
         again = torch.randint(len(labels), (len(labels),), generator=generator)
         errors.append(calibration_error(reliability_bins(probabilities[again], labels[again])))
     low, high = torch.tensor(errors).quantile(torch.tensor([0.025, 0.975])).tolist()
-    twice = 2 * calibration_error(reliability_bins(probabilities, labels))
-    return max(0.0, twice - high), min(1.0, max(0.0, twice - low))
+    measured = calibration_error(reliability_bins(probabilities, labels))
+    return max(0.0, min(2 * measured - high, measured)), max(2 * measured - low, measured)
 
 
 def energy(logits: Tensor) -> Tensor:

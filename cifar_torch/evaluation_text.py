@@ -47,27 +47,24 @@ def _one_view(metrics: dict[str, Any]) -> list[str]:
 def describe_photos(photos: dict[str, Any]) -> str:
     """Those about photographs, with their 95% intervals."""
 
-    def share(key: str) -> str:
+    def figure(key: str, form: str = ".1%") -> str:
         low, high = photos[f"{key}_ci95"]
-        return f"{photos[key]:.1%} ({low:.1%} to {high:.1%})"
-
-    def area(key: str) -> str:
-        low, high = photos[f"{key}_ci95"]
-        return f"{photos[key]:.3f} ({low:.3f} to {high:.3f})"
+        return f"{photos[key]:{form}} ({low:{form}} to {high:{form}})"
 
     lines = []
     if photos["known"]:
         lines += [
-            f"Photographs of known things ({photos['known']}): {share('accuracy')} right",
-            f"  {share('answered_right')} right and not answered «none»",
+            f"Photographs of known things ({photos['known']}): {figure('accuracy')} right",
+            f"  {figure('answered_right')} right and not answered «none»",
         ]
     if photos["none"]:
         lines += [
             f"Photographs of none of the classes ({photos['none']}): "
-            f"{share('none_answered_none')} answered «none»",
-            f"  {share('none_accepted_at_95')} accepted when 95% of the test images are",
-            f"  AUROC against the test images {area('none_auroc')}",
+            f"{figure('none_answered_none')} answered «none»",
+            f"  {figure('none_accepted_at_95')} accepted when 95% of the test images are",
+            f"  AUROC against the test images {figure('none_auroc', '.3f')}",
         ]
     if photos["known"] and photos["none"]:
-        lines.append(f"  AUROC against the photographs of known things {area('none_auroc_photos')}")
+        area = figure("none_auroc_photos", ".3f")
+        lines.append(f"  AUROC against the photographs of known things {area}")
     return "\n".join(lines)

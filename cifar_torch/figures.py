@@ -3,6 +3,7 @@
 Class names and `words` may be in any language; the words are English unless others are given.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -142,7 +143,8 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     if Path(path).is_dir():
         raise UserError(f"{path} is a folder; name the figure's file in it, as in samples.png.")
     try:
-        with replaced_file(Path(path)) as new:
+        with replaced_file(Path(path)) as new, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph")  # what no font has becomes a box
             kind = Path(path).suffix.removeprefix(".")
             figure.savefig(new, dpi=120, facecolor="white", format=kind)
     except (OSError, ValueError) as error:

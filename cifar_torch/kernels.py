@@ -5,8 +5,6 @@ zero up their order, and integers are quicker to compare. Maps lie channels last
 Other devices use PyTorch's operations, which are as fast there.
 """
 
-import ctypes
-import sys
 from typing import Any
 
 import numpy as np
@@ -76,6 +74,7 @@ class ReLUMaxPool(torch.autograd.Function):
         values = as_integers(x)
         values.clamp_min_(0)  # in place, as above
         rows, pooled = pool(values)
+        # The dropout behind the last pooling works in `pooled`: what it makes zero has no gradient.
         ctx.save_for_backward(values, rows, pooled)
         ctx.dtype = x.dtype
         return pooled.view(x.dtype).permute(0, 3, 1, 2)
@@ -112,28 +111,3 @@ def relu_max_pool(x: Tensor) -> Tensor:
     takes a quarter of the time of PyTorch's."""
     pooled = pool(as_integers(channels_last(x)))[1].clamp_min_(0)
     return pooled.view(x.dtype).permute(0, 3, 1, 2)
-
-
-def prepare() -> None:
-    """Settings of the process that make training on a CPU faster. Call it before the first work on
-    large tensors: PyTorch's threads take over how their maker treats denormals when they are made.
-
-    The momenta of dead units end as denormals, which cost a step several times as much.
-    """
-    keep_memory()
-    torch.set_flush_denormal(True)
-
-
-def keep_memory() -> bool:
-    """Let the C library keep what a step frees, instead of taking zeroed pages from the kernel at
-    every step: a quarter faster at batch 256. False where it cannot, as elsewhere than on Linux."""
-    if sys.platform != "linux":
-        return False
-    m_trim_threshold, m_top_pad, m_mmap_threshold = -1, -2, -3
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-    if not mallopt:
-        return False
-    # An older glibc takes no more than 32 MiB. If it takes neither, the other two would do harm.
-    if not (mallopt(m_mmap_threshold, 1 << 30) or mallopt(m_mmap_threshold, 1 << 25)):
-        return False
-    return bool(mallopt(m_top_pad, 1 << 28) and mallopt(m_trim_threshold, (1 << 31) - 1))

@@ -58,16 +58,12 @@ class Processes:
         """What `make` gives in the first process, in all of them; so with what it raises."""
         if self.count == 1:
             return make()
-        outcome: list[Any] = [None, None]
-        if self.first:
-            try:
-                outcome[0] = make()
-            except Exception as error:
-                outcome[1] = error
+        outcome: list[Any] = [*_attempt(make)] if self.first else [None, None]
         dist.broadcast_object_list(outcome, 0, self.waiting_group)
-        if outcome[1]:
-            raise outcome[1]
-        return outcome[0]
+        made, failure = outcome
+        if failure:
+            raise failure
+        return made
 
     def gather(self, value: T) -> list[T]:
         """Every process's `value`, in all of them, the first one's first."""
@@ -82,16 +78,20 @@ class Processes:
         download or decode what the others then find. What it raises there is raised in all."""
         if self.count == 1:
             return load()
-        loaded, failure = None, None
-        if os.environ.get("LOCAL_RANK") == "0":
-            try:
-                loaded = load()
-            except Exception as error:
-                failure = error
+        one = os.environ.get("LOCAL_RANK") == "0"
+        loaded, failure = _attempt(load) if one else (None, None)
         for raised in self.gather(failure):  # the others wait here
             if raised:
                 raise raised
         return load() if loaded is None else loaded
+
+
+def _attempt(make: Callable[[], Any]) -> tuple[Any, Exception | None]:
+    """What `make` gives, or what it raises."""
+    try:
+        return make(), None
+    except Exception as error:
+        return None, error
 
 
 @contextmanager

@@ -151,7 +151,7 @@ RECIPES = {
         ),
     )
 }
-DEFAULT_RECIPE = next(iter(RECIPES.values()))
+DEFAULT_RECIPE = RECIPES["report"]
 
 
 def get_recipe(name: str, **changes: Any) -> Recipe:

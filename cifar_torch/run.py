@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cifar_torch.checkpoint import STATE
+from cifar_torch.checkpoint import CONFIG, STATE
 from cifar_torch.data import CIFAR10_CLASSES
 from cifar_torch.errors import ReasonedError, UserError
 from cifar_torch.model import CifarNet
@@ -27,6 +27,7 @@ SAID = {
     "from_folder": "--image-folder",
     "train_images": "number of training images",
     "images": "set of training images",
+    "test_images": "set of test images",
 }
 
 
@@ -115,6 +116,7 @@ class Begun:
     seed: int
     precision: str
     from_folder: bool
+    origin: str
 
 
 def begun_with(out: Path) -> Begun | None:
@@ -125,7 +127,8 @@ def begun_with(out: Path) -> Begun | None:
             settings = _settings(file.metadata())
         seed, precision, classes = (settings[k] for k in ("seed", "precision", "class_names"))
         from_folder = settings.get("from_folder", tuple(classes) != CIFAR10_CLASSES)
-        return Begun(Recipe(**settings["recipe"]), seed, precision, from_folder)
+        origin = json.loads((out / CONFIG).read_text("utf-8"))["data"]["origin"]
+        return Begun(Recipe(**settings["recipe"]), seed, precision, from_folder, origin)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, UserError):
         return None
 

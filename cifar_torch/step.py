@@ -18,18 +18,18 @@ Update = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
 
 class FlatNet:
-    """A network whose kernels lie in one vector and whose biases in another; the parameters are
-    views of them. Optimizer, cast and average then touch 2 tensors, not 18: 10% of a step of 32."""
+    """A network whose kernels lie in one vector and whose biases in another; its parameters are
+    parts of these. Optimizer, cast and average touch 2 tensors, not 18: 10% of a step of 32."""
 
     def __init__(self, network: CifarNet):
         self.network = network
         self.kernels = [p for p in network.parameters() if p.ndim > 1]
         self.biases = [p for p in network.parameters() if p.ndim == 1]
-        self.views = self.kernels + self.biases
+        self.parameters = self.kernels + self.biases
         self.vectors = [_flatten(self.kernels), _flatten(self.biases)]
 
-    def views_of(self, vectors: list[Tensor]) -> list[Tensor]:
-        """Pieces of other vectors as large as these, in the shapes of `views`."""
+    def pieces_of(self, vectors: list[Tensor]) -> list[Tensor]:
+        """Pieces of other vectors as large as these, in the shapes of `parameters`."""
         kernels, biases = vectors
         return _split(kernels, self.kernels) + _split(biases, self.biases)
 
@@ -96,7 +96,7 @@ def make_step(
     layers: nn.Module = worker.network.layers
     if processes.count > 1:
         layers = DistributedDataParallel(layers)  # without the buffers, which never change
-    gradients = weights.views_of([_gradient(vector) for vector in weights.vectors])
+    gradients = weights.pieces_of([_gradient(vector) for vector in weights.vectors])
 
     def eager_update(images: Tensor, targets: Tensor, labels: Tensor, global_count: int) -> Tensor:
         logits = layers(worker.network.normalise(images).to(dtype)).float()
@@ -106,7 +106,7 @@ def make_step(
         # The mean over the global batch, which DistributedDataParallel divides by its processes.
         (loss * (processes.count / global_count)).backward()
         with torch.no_grad():
-            torch._foreach_copy_(gradients, [_gradient(p) for p in worker.views])
+            torch._foreach_copy_(gradients, [_gradient(p) for p in worker.parameters])
             worker.network.zero_grad()
             optimizer.step()
             if recipe.max_norm:

@@ -89,7 +89,7 @@ def _normalisation(channels: int) -> nn.BatchNorm2d:
 class _Optimizer:
     """airbench's: SGD on a loss that is summed, whose rate rises fast and falls slowly, and every
     five steps, and at the end, a step back to the moving average of the weights. The constants are
-    airbench's."""
+    airbench's, but for the rate of the whitening layer's bias, which is that of all biases here."""
 
     def __init__(self, network: nn.Module, batch: int, steps: int):
         """For `steps` steps of `batch` images."""

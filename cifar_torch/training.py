@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from cifar_torch import kernels
 from cifar_torch.batches import Batches
 from cifar_torch.card import write_card
 from cifar_torch.checkpoint import (
@@ -25,7 +24,7 @@ from cifar_torch.checkpoint import (
     versions,
 )
 from cifar_torch.data import Data, Split
-from cifar_torch.device import PRECISION_NAMES, choose_precision, describe_hardware
+from cifar_torch.device import PRECISION_NAMES, choose_precision, describe_hardware, prepare_cpu
 from cifar_torch.errors import ReasonedError, UserError
 from cifar_torch.evaluation import (
     acceptance_threshold,
@@ -75,7 +74,7 @@ def train(
     stands and Stopped is raised. Under torchrun every process calls this; the first one writes, and
     it alone returns the checkpoint. Raises UserError.
     """
-    kernels.prepare()
+    prepare_cpu()
     with join_processes(device) as processes, ExitStack() as stack:
         going_on = processes.from_first(lambda: resume or processes.restarted)
 
@@ -169,8 +168,7 @@ class Trainer:
         """What comes before the first step. Raises Stopped."""
         run, classes = self.run, len(self.data.class_names)
         self.processes.copy_from_first(run.tensors().values())
-        if not self.processes.first:
-            run.sums.zero_()  # the first process has the sums of all
+        run.sums /= self.processes.count  # of a resumed epoch; they are added up at its end
         check = partial(self.before_teacher_step, watch)
         self.batches.prepare(classes, run.result.normalise, self.dtype, check)
         self.take_step = make_step(
@@ -311,6 +309,7 @@ class Trainer:
             "from_folder": self.data.from_folder,
             "train_images": self.batches.known,
             "images": f"fingerprint {self.batches.fingerprint}",
+            "test_images": f"fingerprint {self.test_fingerprint}",
             "precision": self.precision,
         }
 
@@ -347,6 +346,7 @@ class Trainer:
     def checkpoint(self, finished: bool) -> Checkpoint:
         """The network as it is now, with all that is known of it."""
         recipe, data, run = self.recipe, self.data, self.run
+        held_out = len(data.train) - self.batches.known
         model = run.result.in_precision(torch.float32).cpu().eval()
         config: dict[str, Any] = {
             "architecture": "CifarNet",
@@ -362,7 +362,7 @@ class Trainer:
                 "origin": data.origin,
                 "from_folder": data.from_folder,
                 "train_images": self.batches.known,
-                "held_out_images": len(data.train) - self.batches.known,
+                "held_out_images": held_out,
                 "test_images": len(data.test),
                 "test_fingerprint": self.test_fingerprint,
             },
@@ -374,11 +374,10 @@ class Trainer:
             "seconds": sum(row["seconds"] for row in run.history),
         }
         if finished:
-            if len(data.train) - self.batches.known >= MIN_CALIBRATION:
-                held_out = predict_logits(run.result, self.validation.images, recipe.mirror).cpu()
-                temperature = fit_temperature(held_out, self.validation.labels.cpu())
-                config["temperature"] = temperature
-                config["none_below"] = acceptance_threshold(energy(held_out))
+            if held_out >= MIN_CALIBRATION:
+                logits = predict_logits(run.result, self.validation.images, recipe.mirror).cpu()
+                config["temperature"] = fit_temperature(logits, self.validation.labels.cpu())
+                config["none_below"] = acceptance_threshold(energy(logits))
             images = data.test.images.to(self.device)
             test = predict_logits(run.result, images, recipe.mirror).cpu()
             metrics |= measure(test, data.test.labels, data.class_names, config["temperature"])

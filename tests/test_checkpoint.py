@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,10 +17,16 @@ import torch
 from PIL import Image
 
 from cifar_torch.card import write_card
-from cifar_torch.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
+from cifar_torch.checkpoint import (
+    Checkpoint,
+    check_destination,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
 from cifar_torch.classifier import Classifier, Classifiers
 from cifar_torch.errors import UserError
-from cifar_torch.files import locked_folder
+from cifar_torch.files import folder_identity, locked_folder
 from cifar_torch.images import look
 from cifar_torch.model import CifarNet
 from cifar_torch.summary import layer_rows
@@ -51,6 +58,23 @@ def test_round_trip(tmp_path):
     for before, after in zip(model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(before, after)
     assert not again.model.training
+    for file in (tmp_path / "c").iterdir():
+        assert file.stat().st_mode & 0o044 == 0o044, file  # whoever serves it may be another user
+
+
+def test_a_folder_with_the_inode_of_another_is_not_that_one(tmp_path):
+    before = folder_identity(tmp_path)
+    os.utime(tmp_path, ns=(1, 1))
+    assert folder_identity(tmp_path) != before
+
+
+def test_the_folder_that_one_is_in_is_not_replaced(tmp_path, monkeypatch):
+    (tmp_path / "c").mkdir()
+    monkeypatch.chdir(tmp_path / "c")
+    for out in (".", "../c"):
+        with pytest.raises(UserError, match="is the folder that you are in"):
+            check_destination(Path(out))
+    check_destination(Path("../d"))
 
 
 def test_it_is_a_hub_folder(tmp_path):

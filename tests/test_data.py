@@ -5,6 +5,7 @@ import http.server
 import os
 import threading
 import time
+import unicodedata
 from types import SimpleNamespace
 
 import numpy as np
@@ -107,14 +108,17 @@ def test_second_start_reads_the_cache_and_a_changed_folder_is_noticed(folder, mo
     monkeypatch.setattr(data, "open_image", lambda *a, **k: pytest.fail("decoded again"))
     assert torch.equal(load_image_folder(folder).train.images, before.train.images)
     monkeypatch.undo()
-    path = folder / "disc" / "003.png"
-    Image.new("RGB", (32, 32), "red").save(path)
-    os.utime(path, ns=(time.time_ns(), time.time_ns() + 1))
-    after = load_image_folder(folder)
-    assert not torch.equal(after.train.images, before.train.images)
+    path = folder / "disc" / "003.bmp"
+    for colour in ("red", "blue"):  # of one size, so that only the time differs
+        before = load_image_folder(folder)
+        Image.new("RGB", (32, 32), colour).save(path)
+        os.utime(path, ns=(time.time_ns(), time.time_ns() + 1))
+        after = load_image_folder(folder)
+        images = [torch.cat([d.train.images, d.test.images]) for d in (before, after)]
+        assert images[0].shape != images[1].shape or not torch.equal(*images)
     path.unlink()
     changed = load_image_folder(folder)
-    assert len(changed.train) + len(changed.test) == 39
+    assert len(changed.train) + len(changed.test) == 40
 
 
 def test_a_damaged_cache_is_decoded_again(folder, tmp_path):
@@ -169,6 +173,36 @@ def test_splits_of_other_names_are_not_taken_for_classes(folder):
         write_image_folder(folder / split, 3)
     with pytest.raises(UserError, match="call them train and test"):
         load_image_folder(folder)
+
+
+def test_names_written_by_a_mac_are_the_same_names(folder):
+    for split, form in (("train", "NFC"), ("test", "NFD")):
+        write_image_folder(folder / split, 3)
+        (folder / split / KINDS[0]).rename(folder / split / unicodedata.normalize(form, "mèo"))
+    loaded = load_image_folder(folder)
+    assert "mèo" in loaded.class_names
+    assert len(load_test_images(folder, loaded.class_names)) == 12
+    (folder / "test" / "mèo").mkdir()
+    with pytest.raises(UserError, match="two folders whose names look alike: mèo"):
+        load_image_folder(folder)
+
+
+def test_a_picture_may_have_a_name_that_is_not_utf8_but_a_class_may_not(folder):
+    write_image_folder(folder, 10)
+    odd = os.fsencode(folder / "disc" / "003.png").replace(b"003", b"caf\xe9")
+    os.rename(folder / "disc" / "003.png", odd)
+    assert len(load_image_folder(folder).train) == 36
+    os.rename(folder / "disc", os.fsencode(folder / "caf") + b"\xe9")
+    with pytest.raises(UserError, match="is not UTF-8; rename it"):
+        load_image_folder(folder)
+
+
+def test_the_normalisation_is_the_mean_and_deviation_of_the_pixels(folder):
+    loaded = load_image_folder(write_image_folder(folder, 10))
+    pixels = loaded.train.images.double() / 255
+    mean, std = loaded.normalisation()
+    assert mean == pytest.approx(pixels.mean(dim=(0, 2, 3)).tolist(), abs=1e-4)
+    assert std == pytest.approx(pixels.std(dim=(0, 2, 3), correction=0).tolist(), abs=1e-4)
 
 
 def test_empty_class(folder):

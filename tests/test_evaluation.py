@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from cifar_torch.evaluation import (
     Views,
@@ -55,7 +56,13 @@ def test_the_fitted_temperature_makes_confidence_honest(mirrored):
     probabilities = honest.softmax(dim=2).mean(dim=1)
     labels = torch.multinomial(probabilities, 1, generator=generator).flatten()
     for factor in (0.4, 1.0, 3.0):
-        assert fit_temperature(honest * factor, labels) == pytest.approx(factor, rel=0.03)
+        fitted = fit_temperature(honest * factor, labels)
+        assert fitted == pytest.approx(factor, rel=0.03)
+        losses = [
+            F.nll_loss(log_probabilities(honest.double() * factor, fitted * nearby), labels)
+            for nearby in (0.999, 1, 1.001)
+        ]
+        assert min(losses) == losses[1]
     over_confident = measure(honest * 3, labels, [str(i) for i in range(10)])
     mended = measure(honest * 3, labels, [str(i) for i in range(10)], temperature=3.0)
     assert over_confident["ece"] > 0.08 > 0.02 > mended["ece"]
@@ -134,6 +141,9 @@ def test_the_interval_of_the_calibration_error():
     assert 0 <= low < high < 0.025
     low, high = calibration_interval(honest, torch.zeros(4000, dtype=torch.long))  # all right
     assert low < 0.25 < high and high - low < 0.02
+    few, labels = honest[:100], labels[:100]
+    low, high = calibration_interval(few, labels)
+    assert low <= calibration_error(reliability_bins(few, labels)) <= high
 
 
 def test_the_interval_of_an_auroc_grows_as_there_are_fewer_pictures():

@@ -71,6 +71,7 @@ def test_grad_cam_finds_the_corner_that_the_class_looks_at():
         dense.weight[0, top_left] = dense.weight[1, bottom_right] = 1
         dense_1.weight[0, 0] = dense_1.weight[1, 1] = 1
         dense_2.weight[7, 0] = dense_2.weight[2, 1] = 1
+        dense_2.weight[5, 0] = -1
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[:8, :8] = 255
     heat = grad_cam(model, pixels, label=7)
@@ -79,6 +80,7 @@ def test_grad_cam_finds_the_corner_that_the_class_looks_at():
     assert heat[:8, :8].mean() > 0.5
     assert heat[16:, 16:].max() == 0
     assert grad_cam(model, pixels, label=3).max() == 0  # no unit speaks for class 3
+    assert grad_cam(model, pixels, label=5).max() == 0  # one speaks against class 5
 
 
 def test_grad_cam_leaves_the_model_as_it_was_and_works_from_many_threads(model, pixels):

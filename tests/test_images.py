@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageFilter, ImageOps
 
 from cifar_torch.images import MAX_BYTES, MAX_MEGAPIXELS, ImageError, look, open_image, to_pixels
 
@@ -119,6 +119,14 @@ def test_a_larger_picture_is_looked_at_whole_and_in_its_middle():
     assert_close(whole[[0, -1], [0, -1]], np.broadcast_to(RED, (2, 3)), 2)
     assert_close(middle[[0, 0, -1, -1], [0, -1, 0, -1]], np.broadcast_to(GREEN, (4, 3)), 20)
     assert_close(closer, np.broadcast_to(BLUE, closer.shape), 24)
+
+
+def test_the_views_are_those_that_were_measured():
+    photo = photograph(240, 240)
+    for view, box in zip(look(photo), ((0, 0, 240, 240), (24, 24, 216, 216)), strict=True):
+        plain = photo.crop(box).resize((32, 32), Image.Resampling.BICUBIC)
+        wanted = np.asarray(plain.filter(ImageFilter.GaussianBlur(0.4)))
+        assert np.abs(view.astype(int) - wanted).mean() < 0.5
 
 
 def test_a_square_picture_is_its_own_middle_square():

@@ -2,9 +2,6 @@
 one."""
 
 import math
-import platform
-import subprocess
-import sys
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -143,26 +140,6 @@ def test_a_process_without_images_of_the_last_batch_has_zero_gradients():
     network = CifarNet().to(memory_format=torch.channels_last).train()
     network(torch.empty(0, 3, 32, 32, dtype=torch.uint8)).sum().backward()
     assert all(not p.grad.any() for p in network.parameters())
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a matter of glibc")
-def test_the_c_library_agrees_to_keep_memory_each_time_it_is_asked():
-    assert kernels.keep_memory()
-    assert kernels.keep_memory()
-
-
-def test_no_thread_computes_with_denormals():
-    """In a process of its own: threads take over how their maker computes when they are made."""
-    program = """
-import torch
-from cifar_torch import kernels
-torch.set_num_threads(4)
-kernels.prepare()
-denormals = torch.full((1 << 22,), 1000, dtype=torch.int32).view(torch.float32)
-print((denormals * 0.5).view(torch.int32).count_nonzero().item())
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout.strip() == "0", done.stderr
 
 
 @BOTH

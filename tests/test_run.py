@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from cifar_torch import checkpoint as checkpoint_module
 from cifar_torch import progress
-from cifar_torch.checkpoint import STATE, load_checkpoint
+from cifar_torch.checkpoint import CONFIG, STATE, load_checkpoint, write_json
 from cifar_torch.data import Split
 from cifar_torch.errors import UserError
 from cifar_torch.files import locked_folder
@@ -92,8 +92,9 @@ def test_a_resumed_run_has_the_recipe_and_the_seed_that_it_was_begun_with(data, 
     recipe = get_recipe("fast", epochs=2, batch_size=32, lr=0.001)
     with pytest.raises(Stopped):
         train(
-            data, recipe, out, device="cpu", precision="fp32", seed=7, on_progress=lambda p: False
-        )
+            replace(data, origin="a camera"), recipe, out, device="cpu", precision="fp32", seed=7,
+            on_progress=lambda p: False,
+        )  # fmt: skip
     cifar10 = replace(data, from_folder=False)
     with pytest.raises(UserError, match="begun with another --image-folder"):
         train(cifar10, recipe, out, device="cpu", precision="fp32", seed=7, resume=True)
@@ -106,6 +107,7 @@ def test_a_resumed_run_has_the_recipe_and_the_seed_that_it_was_begun_with(data, 
     config = load_checkpoint(out).config
     assert (config["recipe"]["name"], config["recipe"]["lr"]) == ("fast", 0.001)
     assert (config["seed"], config["precision"]) == (7, "fp32")
+    assert config["data"]["origin"] == "a camera"
 
 
 def test_resuming_with_another_recipe_is_refused(data, tmp_path):
@@ -184,7 +186,9 @@ def test_a_file_that_vanishes_while_a_run_is_saved_does_not_end_it(data, tmp_pat
 def test_a_state_with_a_recipe_that_cannot_be_is_not_gone_on_with(tmp_path):
     settings = {"recipe": {}, "seed": 0, "precision": "fp32", "class_names": ["a", "b"]}
     save_file({}, tmp_path / STATE, {"settings": json.dumps(settings)})
+    write_json(tmp_path / CONFIG, {"data": {"origin": "a camera"}})
     assert begun_with(tmp_path).recipe == get_recipe("report")
+    assert begun_with(tmp_path).origin == "a camera"
     assert begun_with(tmp_path).from_folder  # as its classes are not CIFAR-10's
     settings["recipe"] = {"colour": 2.0}
     save_file({}, tmp_path / STATE, {"settings": json.dumps(settings)})

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cifar_torch import teacher
-from cifar_torch.augmentation import Augmentation
+from cifar_torch.augmentation import MIRRORED, OTHER, Augmentation
 from cifar_torch.batches import Batches
 from cifar_torch.data import load_image_folder
 from cifar_torch.errors import UserError
@@ -46,6 +46,37 @@ def test_the_teachers_learn_and_answer_for_each_view(data, tmp_path, monkeypatch
     assert answers.shape == (teacher.VIEWS, len(data.train), 4)
     assert torch.allclose(answers.float().sum(dim=2), torch.ones(answers.shape[:2]), atol=0.01)
     assert (answers.argmax(dim=2) == data.train.labels).float().mean() > 0.7  # chance: 0.25
+
+
+def test_the_teachers_do_not_see_cut_outs(data):
+    assert teachers(data, augmentation=Augmentation(2, True, cutout=6)).seen == Augmentation(
+        2, True
+    )
+
+
+def test_a_teacher_sees_each_image_mirrored_in_every_other_epoch(data, monkeypatch):
+    monkeypatch.setattr(teacher, "COUNT", 1)
+    seen, change = [], Augmentation.__call__
+
+    def note(augmentation, images, draws, chosen):
+        seen.append(draws[:, MIRRORED])
+        return change(augmentation, images, draws, chosen)
+
+    monkeypatch.setattr(Augmentation, "__call__", note)
+    teachers(data, epochs=2)._train(0)
+    first, last = seen[0], seen[-1]
+    assert 0 < first.sum() < len(first)
+    assert torch.equal(last, 1 - first)
+
+
+def test_every_five_steps_the_weights_go_back_to_their_average():
+    torch.manual_seed(0)
+    network = torch.nn.Linear(3, 2)
+    optimizer = teacher._Optimizer(network, batch=1, steps=20)
+    for done in range(10):
+        optimizer.step(network(torch.ones(1, 3)).sum(), done)
+        pairs = zip(optimizer.values, optimizer.average, strict=True)
+        assert all(torch.equal(*pair) for pair in pairs) == (done % 5 == 4)
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_but_a_warning(data, monkeypatch, capsys):
@@ -116,7 +147,8 @@ def test_a_run_learns_from_teachers_and_outliers_and_sees_what_the_teachers_saw(
         "report", epochs=2, batch_size=50, teacher=1, outliers=0.2, crop_padding=2, flip=True,
         zoom=0.2, colour=0.3, mixup=0.6,
     )  # fmt: skip
-    seen, answers = {}, []
+    seen, answers, drawn, change = {}, [], [], Augmentation.__call__
+    monkeypatch.setattr(Augmentation, "__call__", lambda *a: drawn.append(a[2]) or change(*a))
     of_epoch, answer = Batches.epoch, Teachers.answers
     monkeypatch.setattr(Teachers, "answers", lambda t: answers.append(answer(t)) or answers[0])
 
@@ -129,13 +161,14 @@ def test_a_run_learns_from_teachers_and_outliers_and_sees_what_the_teachers_saw(
     checkpoint = train(data, recipe, tmp_path / "out", device="cpu")
     assert checkpoint.config["data"]["train_images"] == len(data.train)
     assert 0 <= checkpoint.history[-1]["accuracy"] <= 1
+    count = len(data.train)
+    assert (drawn[-1][count:, OTHER] >= count).all()  # outliers are blended with outliers alone
     for epoch, parts in seen.items():
         images, targets, labels = (torch.cat(t) for t in zip(*parts, strict=True))
         assert (labels == -1).sum() == round(0.2 * len(data.train))
         assert (targets[labels == -1] == 0.25).all()
-        change = Augmentation(2, True, zoom=0.2, colour=0.3, mixup=0.6)
-        count = len(data.train)
-        views = change(data.train.images, draw_view(epoch, count, change), torch.arange(count))
+        taught = Augmentation(2, True, zoom=0.2, colour=0.3, mixup=0.6)
+        views = taught(data.train.images, draw_view(epoch, count, taught), torch.arange(count))
         wanted = dict(zip((v.numpy().tobytes() for v in views), answers[0][epoch], strict=True))
         for image, target in zip(images[labels >= 0], targets[labels >= 0], strict=True):
             assert torch.equal(target, wanted[image.numpy().tobytes()].float())

@@ -4,7 +4,7 @@ import csv
 import json
 import re
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -13,16 +13,18 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from cifar_torch import progress, training
+from cifar_torch.batches import Batches
 from cifar_torch.data import load_image_folder
 from cifar_torch.errors import UserError
 from cifar_torch.evaluation import acceptance_threshold, energy, fit_temperature, predict_logits
 from cifar_torch.files import changed_folder, locked_folder
 from cifar_torch.processes import Processes
 from cifar_torch.progress import Stopped, Watch
-from cifar_torch.recipes import get_recipe
+from cifar_torch.recipes import Recipe, choices, get_recipe
 from cifar_torch.training import Trainer, train
 from tests.commands import call_cifar_torch, call_train, run_train
 from tests.pictures import KINDS, write_image_folder
+from train import parser as train_parser
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -52,16 +54,18 @@ def test_the_checkpoint_folder_is_whole(data, tmp_path):
     assert Image.open(tmp_path / "out" / "curves.png").size[0] > 600
 
 
-def test_every_field_of_a_recipe_has_a_flag_with_help():
-    text = run_train("--help").stdout
-    from dataclasses import fields
-
-    from cifar_torch.recipes import Recipe
-
-    for field in fields(Recipe):
-        if field.name != "name":
-            assert f"--{field.name.replace('_', '-')}" in text
-    assert "(default: 0.01)" in text
+@pytest.mark.parametrize("field", fields(Recipe)[1:], ids=lambda field: field.name)
+def test_every_field_of_a_recipe_can_be_changed_by_a_flag(field):
+    flag, usual = "--" + field.name.replace("_", "-"), field.default
+    if isinstance(usual, bool):
+        words, value = [flag], True
+    else:
+        allowed = choices(field.type)
+        value = allowed[-1] if allowed else type(usual)(usual + 3)
+        words = [flag, str(value)]
+    found = getattr(train_parser().parse_args(words), field.name)
+    assert found == value != usual and type(found) is type(usual)
+    assert getattr(train_parser().parse_args([]), field.name) is None  # the recipe's own
 
 
 def test_training_prints_keras_lines_and_the_accuracy(folder, tmp_path):
@@ -109,13 +113,38 @@ def test_the_accuracy_of_metrics_json_is_what_evaluate_measures(tmp_path):
     write_image_folder(folder / "test", 20, first=60)
     out = tmp_path / "out"
     recipe = get_recipe("fast", epochs=3, batch_size=32, lr=0.02)
-    trained = train(load_image_folder(folder), recipe, out, device="cpu").metrics
+    checkpoint = train(load_image_folder(folder), recipe, out, device="cpu", precision="fp32")
+    trained, last = checkpoint.metrics, checkpoint.history[-1]
+    assert last["val_accuracy"] == pytest.approx(trained["accuracy"])
+    assert last["val_loss"] == pytest.approx(trained["loss"], rel=1e-4)
     done = call_cifar_torch("evaluate", out, "--image-folder", folder, "--json", "--out", tmp_path)
     found = json.loads(done.stdout)
     assert found["images"] == 80
     assert found["accuracy"] == trained["accuracy"] > 0.3
     assert found["confusion"] == trained["confusion"]
     assert found["loss"] == pytest.approx(trained["loss"], rel=1e-4)
+
+
+def test_another_seed_is_another_run(data):
+    recipe = get_recipe("report", batch_size=30)
+    networks, batches = [], []
+    for seed in (0, 1):
+        networks.append(training.make_model(data, recipe, seed).layers.conv2d.weight)
+        seen = Batches(data.train, recipe, seed, Processes(torch.device("cpu")))
+        seen.prepare(4, networks[0].float, torch.float32, lambda epoch: None)
+        batches.append(next(seen.epoch(0, 0))[0])
+    assert not torch.equal(*networks)
+    assert not torch.equal(*batches)
+
+
+def test_a_run_writes_no_more_often_than_every_ten_seconds(data, tmp_path, monkeypatch):
+    written, save = [], training.save_checkpoint
+    monkeypatch.setattr(
+        training, "save_checkpoint", lambda c, *rest: written.append(c.metrics) or save(c, *rest)
+    )
+    monkeypatch.setattr(training, "SAVE_EVERY", 3600)
+    train(data, get_recipe("report", epochs=3, batch_size=180), tmp_path / "out", device="cpu")
+    assert [metrics["epochs"] for metrics in written] == [1, 3]
 
 
 def test_held_out_images_set_the_temperature(data, tmp_path):

@@ -13,10 +13,10 @@ from typing import Literal
 
 import torch
 
-from cifar_torch import kernels
 from cifar_torch.checkpoint import STATE, Checkpoint
 from cifar_torch.classifier import Classifiers
 from cifar_torch.data import Data
+from cifar_torch.device import prepare_cpu
 from cifar_torch.errors import ReasonedError, UserError, reworded
 from cifar_torch.files import locked_folder
 from cifar_torch.progress import Progress, Stopped
@@ -130,7 +130,7 @@ class Runner:
     ) -> None:
         from cifar_torch.training import train  # here: it draws, and matplotlib is slow
 
-        kernels.prepare()
+        prepare_cpu()
         _compute_with(THREADS)
         try:
             data = load()

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 import torch
 
-from cifar_torch import kernels
+from cifar_torch import device
 from cifar_torch.api import MAX_UPLOAD, app_kwargs
 from cifar_torch.errors import UserError
 from cifar_torch.serving import Batcher
@@ -41,7 +41,7 @@ def launch(demo: gr.Blocks, batcher: Batcher, runner: Runner, options: Options) 
     # One thread for the network: threads that wait for each other after every layer would take the
     # time of those that serve the page and decode pictures.
     torch.set_num_threads(1)
-    kernels.keep_memory()  # a pass over a few photographs takes a tenth to a fifth less
+    device.keep_memory()  # a pass over a few photographs takes a tenth to a fifth less
     if options.share and not options.auth:
         print("Anybody who has the public link can use the app; --auth USER:PASSWORD guards it.")
     remember_signatures(demo)

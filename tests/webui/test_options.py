@@ -10,7 +10,7 @@ import gradio as gr
 import pytest
 import torch
 
-from cifar_torch import kernels
+from cifar_torch import device
 from cifar_torch.classifier import Classifiers
 from cifar_torch.errors import UserError
 from cifar_torch.serving import Batcher
@@ -126,7 +126,7 @@ def test_a_public_link_without_a_password_is_said_on_the_console(
 
     monkeypatch.setattr(demo, "launch", launched)  # no network here, nor threads to limit
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
-    monkeypatch.setattr(kernels, "keep_memory", lambda: None)
+    monkeypatch.setattr(device, "keep_memory", lambda: None)
     classifiers = Classifiers(ROOT / "checkpoints")
     batcher, runner = Batcher(classifiers), Runner(classifiers)
     launch(demo, batcher, runner, read_options(["--share", *password]))

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from cifar_torch import kernels, training
+from cifar_torch import training
 from cifar_torch.checkpoint import STATE
 from cifar_torch.classifier import Classifiers
 from cifar_torch.data import Data, load_image_folder
@@ -56,7 +56,7 @@ def test_a_second_click_is_none_if_it_is_for_other_pictures(tmp_path):
 
 
 def test_a_run_that_cannot_even_begin_makes_room_for_another(tmp_path, monkeypatch):
-    monkeypatch.setattr(kernels, "prepare", lambda: 1 / 0)
+    monkeypatch.setattr("cifar_torch.webui.runner.prepare_cpu", lambda: 1 / 0)
     monkeypatch.setattr(threading, "excepthook", lambda failure: None)
     runner = Runner(Classifiers(tmp_path, default=ROOT / "checkpoints" / "report"))
     runner.start("mine", get_recipe("report"), lambda: pytest.fail("it began"))

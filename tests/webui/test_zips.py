@@ -1,5 +1,6 @@
 """The zips that come with a run: what is taken out of them, and what is refused."""
 
+import stat
 import zipfile
 
 import pytest
@@ -51,7 +52,11 @@ def test_a_zip_leaves_nothing_outside_its_folder_and_only_images_in_it(tmp_path)
     }
     inside = tmp_path / "deep" / "inside"
     inside.mkdir(parents=True)
-    unpack_images(write_zip(tmp_path / "x.zip", entries), inside)
+    with zipfile.ZipFile(write_zip(tmp_path / "x.zip", entries), "a") as archive:
+        link = zipfile.ZipInfo("set/a/link.png")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "/etc/hostname")
+    unpack_images(tmp_path / "x.zip", inside)
     written = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
     assert written == {
         "x.zip",
