@@ -42,7 +42,8 @@ def choose_precision(name: str, device: torch.device) -> tuple[torch.dtype, str]
     but for the gradients that several processes add up. Raises UserError."""
     for dtype, known in PRECISION_NAMES.items():
         if name == known:
-            return dtype, "as asked"
+            slow = dtype == torch.bfloat16 != choose_precision("auto", device)[0]
+            return dtype, "as asked, though it is slow here" if slow else "as asked"
     if name != "auto":
         raise UserError(f"unknown precision {name!r}; there are: auto, fp32, bf16.")
     if device.type == "cuda":
