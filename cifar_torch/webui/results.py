@@ -155,11 +155,9 @@ def mistakes_html(found: Search | None, model: str, language: str) -> str:
     if found.error:
         return alert(found.error, words)
     tiles = "".join(_tile(mistake, words) for mistake in found.mistakes)
-    return (
-        f'<div class="tiles mistakes">{tiles}</div>'
-        if tiles
-        else (f"<p>{words('results.no_mistakes')}</p>")
-    )
+    if not tiles:
+        return f"<p>{words('results.no_mistakes')}</p>"
+    return f'<div class="tiles mistakes">{tiles}</div>'
 
 
 def confident_mistakes(
