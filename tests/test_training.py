@@ -66,6 +66,8 @@ def test_every_field_of_a_recipe_can_be_changed_by_a_flag(field):
     found = getattr(train_parser().parse_args(words), field.name)
     assert found == value != usual and type(found) is type(usual)
     assert getattr(train_parser().parse_args([]), field.name) is None  # the recipe's own
+    text = train_parser().format_help()
+    assert flag in text and "(default: 0.01)" in text
 
 
 def test_training_prints_keras_lines_and_the_accuracy(folder, tmp_path):
