@@ -89,7 +89,7 @@ def _add_data_options(command: argparse.ArgumentParser) -> None:
 
 def predict(args: argparse.Namespace) -> int:
     from cifar_torch.classifier import Classifier
-    from cifar_torch.data import pictures_in, say_passed_over
+    from cifar_torch.image_folder import pictures_in, say_passed_over
     from cifar_torch.images import ImageError, look_at
 
     classifier, failures, paths = Classifier.load(args.checkpoint), 0, []
@@ -122,9 +122,9 @@ def predict(args: argparse.Namespace) -> int:
 def evaluate(args: argparse.Namespace) -> int:
     from cifar_torch import evaluation_text
     from cifar_torch.classifier import Classifier
-    from cifar_torch.data import load_photos
     from cifar_torch.evaluation import measure, measure_photos
     from cifar_torch.files import folder_identity
+    from cifar_torch.image_folder import load_photos
 
     folder = args.checkpoint.resolve()  # the one we may stand in is about to be replaced
     identity = folder_identity(folder)

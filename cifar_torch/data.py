@@ -1,38 +1,20 @@
-"""CIFAR-10, or a folder of images -> tensors."""
+"""CIFAR-10, or a folder of images -> what to train and to test on."""
 
 import hashlib
-import json
-import os
-import sys
-import unicodedata
 import urllib.error
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from tqdm import tqdm
 
-from cifar_torch.cache import cache_folder, keep
 from cifar_torch.errors import ReasonedError, UserError
-from cifar_torch.images import (
-    EXTENSIONS,
-    FORMATS_FOR_PEOPLE,
-    IMAGE_SIZE,
-    ImageError,
-    look_at,
-    open_image,
-    to_pixels,
-)
+from cifar_torch.image_folder import read_image_folder
 
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
 CIFAR10_ORIGIN = "CIFAR-10 (torchvision)"
-PREPROCESSING = 3  # counts its changes: pictures cached before the last one are read anew
 SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation"}
 HELD_OUT_SHARE = 0.1  # of a folder that has no test/ of its own
 SPLIT_SEED = 20_240_411  # splits are part of the data: the same for every run and every seed
@@ -201,35 +183,6 @@ def load_test_images(
     return split[_held_out(split)] if held_out else split
 
 
-def load_photos(
-    folder: str | Path, class_names: tuple[str, ...], strict: bool = False
-) -> tuple[list[np.ndarray], Tensor]:
-    """The views, each (V, 32, 32, 3) uint8, and the labels (N,) of photographs in folders named
-    after classes and in `none/`, which is labelled -1.
-
-    Not every class needs a folder. Raises UserError.
-    """
-    if "none" in class_names:
-        raise UserError("one of the classes is called none, as photographs of none of them are.")
-    folder = Path(folder)
-    found = _class_folders(folder) if folder.is_dir() else {}
-    names = tuple(name for name in (*class_names, "none") if name in found)
-    files, _ = _list_images(folder, names or class_names)
-    photos, labels = [], []
-    for path, label in files:
-        try:
-            photos.append(look_at(folder / path, name=str(folder / path)))
-        except ImageError as error:
-            if strict:
-                raise UserError(f"{error} Without --strict it is skipped.") from error
-            print(f"Skipped: {error}", file=sys.stderr)
-            continue
-        labels.append(class_names.index(names[label]) if names[label] != "none" else -1)
-    if not photos:
-        raise UserError(f"none of the photographs in {folder} can be read.")
-    return photos, torch.tensor(labels)
-
-
 def _held_out(split: Split) -> Tensor:
     """Which images (N,) bool are the test of a folder that has none of its own: a fixed tenth of
     each class, whatever the classes' order."""
@@ -246,175 +199,5 @@ def _load_split(
     cached: bool = True,
     class_names: tuple[str, ...] | None = None,
 ) -> tuple[Split, tuple[str, ...]]:
-    files, names = _list_images(folder, class_names)
-    cache, fingerprint = _cache_file(folder), _fingerprint(folder, files, names)
-    found = _read_cache(cache, fingerprint) if cached else None
-    if found is None:
-        split, skipped = _decode(folder, files, strict)
-        if cached:
-            _write_cache(cache, fingerprint, split, skipped)
-    else:
-        split, skipped = found
-        if skipped and strict:
-            raise UserError(f"{skipped[0]} Without --strict it is skipped.")
-    if skipped:
-        print(f"Skipped {len(skipped)} unreadable: {skipped[0]}", file=sys.stderr)
-    counts = torch.bincount(split.labels, minlength=len(names))
-    for name, count in zip(names, counts.tolist(), strict=True):
-        if count == 0:
-            raise ReasonedError(
-                "class_unreadable",
-                f"none of the images of class {name!r} in {folder} can be read.",
-                name,
-            )
-    return split, names
-
-
-def _list_images(
-    folder: Path, class_names: tuple[str, ...] | None
-) -> tuple[list[tuple[str, int]], tuple[str, ...]]:
-    """(path below `folder`, label) of every image, and the class names. Raises UserError."""
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}.")
-    found = _class_folders(folder)
-    if not found:
-        raise UserError(
-            f"{folder} has no subfolders; put the images of each class in a folder named after it, "
-            f"as in {folder / 'cat'}/1.jpg."
-        )
-    if class_names is None:
-        if len(found) < 2:
-            (only,) = found
-            _, deeper, _ = next(os.walk(folder / only), ("", [], []))
-            hint = f" Are they one level down, in {folder / only}?" if deeper else ""
-            raise UserError(f"{folder} has one class only ({only}); at least 2 are needed.{hint}")
-        class_names = tuple(found)
-    elif set(found) != set(class_names):
-        lacking, odd = set(class_names) - set(found), set(found) - set(class_names)
-        raise ReasonedError(
-            "split_classes",
-            f"{folder} needs a folder for each of the classes {', '.join(class_names)}"
-            + (f"; there is none for {', '.join(sorted(lacking))}" if lacking else "")
-            + (f"; of no such class: {', '.join(sorted(odd))}" if odd else "")
-            + ".",
-            ", ".join(sorted(lacking | odd)),
-        )
-    files, passed_over = [], []
-    for label, name in enumerate(class_names):
-        pictures, others = pictures_in(folder / found[name])
-        if not pictures:
-            raise ReasonedError(
-                "class_unreadable", f"the class folder {folder / name} has no images in it.", name
-            )
-        files += [(path.relative_to(folder).as_posix(), label) for path in pictures]
-        passed_over += others
-    say_passed_over(folder, passed_over)
-    return files, class_names
-
-
-def _class_folders(folder: Path) -> dict[str, str]:
-    """The folders in a folder by class name, in order: their own names, but with each letter and
-    its accents as one character, which Macs take apart. Raises UserError."""
-    try:
-        found = [e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith(".")]
-    except OSError as error:
-        raise UserError(f"cannot read {folder}: {error.strerror}.") from error
-    names: dict[str, str] = {}
-    for own in sorted(found):
-        name = unicodedata.normalize("NFC", own)
-        if name in names:
-            raise UserError(f"{folder} has two folders whose names look alike: {name}.")
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise UserError(
-                f"the name of the folder {name!r} in {folder} is not UTF-8; rename it."
-            ) from None
-        names[name] = own
-    return dict(sorted(names.items()))
-
-
-def pictures_in(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The picture files at any depth, in order, and all others; but for hidden ones, as thumbnails
-    are."""
-    pictures: list[Path] = []
-    others: list[Path] = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for path in (Path(parent, name) for name in files if not name.startswith(".")):
-            (pictures if path.suffix.lower() in EXTENSIONS else others).append(path)
-    return sorted(pictures, key=Path.as_posix), others
-
-
-def say_passed_over(folder: Path, files: list[Path]) -> None:
-    """Print how many files, and of which kinds, are not among the pictures of a folder."""
-    if not files:
-        return
-    kinds = sorted({path.suffix.lower() or "without extension" for path in files})
-    print(
-        f"Passed over in {folder}: {len(files)} {'file' if len(files) == 1 else 'files'} of other "
-        f"kinds ({', '.join(kinds)}); {FORMATS_FOR_PEOPLE} can be read.",
-        file=sys.stderr,
-    )
-
-
-def _decode(
-    folder: Path, files: list[tuple[str, int]], strict: bool
-) -> tuple[Split, tuple[str, ...]]:
-    images = np.empty((len(files), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-    broken: dict[int, str] = {}
-
-    def decode(i: int) -> None:
-        path = folder / files[i][0]
-        try:
-            images[i] = to_pixels(open_image(path, name=str(path)))
-        except ImageError as error:
-            broken[i] = str(error)
-            if strict:
-                raise UserError(f"{error} Without --strict it is skipped.") from error
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        work = pool.map(decode, range(len(files)))
-        for _ in tqdm(work, f"Reading {folder}", len(files), unit="img", leave=False):
-            pass
-    good = np.array([i for i in range(len(files)) if i not in broken], dtype=np.int64)
-    split = Split(
-        torch.from_numpy(images[good]).permute(0, 3, 1, 2).contiguous(),
-        torch.tensor([files[i][1] for i in good], dtype=torch.int64),
-    )
-    return split, tuple(broken[i] for i in sorted(broken))
-
-
-def _cache_file(folder: Path) -> Path:
-    key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-    return cache_folder() / f"{folder.name}-{key}.safetensors"
-
-
-def _fingerprint(folder: Path, files: list[tuple[str, int]], names: tuple[str, ...]) -> str:
-    """Changes when an image is added, removed, renamed, moved, resized or written anew."""
-    digest = hashlib.sha256(json.dumps([PREPROCESSING, names]).encode())
-    for path, _ in files:
-        try:
-            stat = os.stat(folder / path)
-        except OSError:  # a link to nothing: an unreadable image
-            stat = os.lstat(folder / path)
-        digest.update(os.fsencode(path) + b"\0")
-        digest.update(f"{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
-
-
-def _read_cache(path: Path, fingerprint: str) -> tuple[Split, tuple[str, ...]] | None:
-    try:
-        with safe_open(path, "pt") as file:
-            meta = file.metadata()
-            if meta["fingerprint"] != fingerprint:
-                return None
-            split = Split(file.get_tensor("images"), file.get_tensor("labels"))
-            return split, tuple(json.loads(meta["skipped"]))
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
-        return None  # no cache, or a damaged one: the images themselves are still there
-
-
-def _write_cache(path: Path, fingerprint: str, split: Split, skipped: tuple[str, ...]) -> None:
-    meta = {"fingerprint": fingerprint, "skipped": json.dumps(skipped)}
-    keep(path, {"images": split.images, "labels": split.labels}, meta)
+    images, labels, names = read_image_folder(folder, class_names, strict, cached)
+    return Split(images, labels), names
