@@ -21,7 +21,12 @@ def parser() -> argparse.ArgumentParser:
         "  python train.py --image-folder my-pictures --epochs 10 --out checkpoints/mine\n"
         "  python train.py --image-folder my-pictures --start-from checkpoints/best",
     )
-    p.add_argument("--recipe", choices=RECIPES, help=f"default: {DEFAULT_RECIPE.name}")
+    p.add_argument(
+        "--recipe",
+        choices=RECIPES,
+        help="report: as the report trained; fast: its accuracy in the least time; best: the most "
+        f"that this network can hold (default: {DEFAULT_RECIPE.name})",
+    )
     p.add_argument("--out", type=Path, help="checkpoint folder to write (default: runs/RECIPE)")
     p.add_argument(
         "--resume",
@@ -40,14 +45,20 @@ def parser() -> argparse.ArgumentParser:
         "--seed",
         type=_seed,
         metavar="N",
-        help="of weights, order and dropout (default: 0)",
+        help="for weights, order, augmentation, outliers and dropout (default: 0)",
     )
     run = p.add_argument_group("where")
-    run.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    run.add_argument(
+        "--device",
+        default="auto",
+        help="auto (a CUDA GPU if there is one, else the CPU), cpu, cuda, cuda:N or mps (default: "
+        "auto)",
+    )
     run.add_argument(
         "--precision",
         choices=("auto", "fp32", "bf16"),
-        help="to multiply in; auto takes bf16 where the processor has it (default: auto)",
+        help="of multiplications; auto: bf16 on a CPU with AMX or a GPU that has it, else fp32 "
+        "(default: auto)",
     )
     data = p.add_argument_group("data")
     data.add_argument(

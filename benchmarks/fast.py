@@ -83,9 +83,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of CIFAR-10")
     parser.add_argument("--image-folder", type=Path, help="train on a folder of images instead")
-    parser.add_argument("--recipe", default="fast", choices=RECIPES)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--recipe", default="fast", choices=RECIPES, help="default: fast")
+    parser.add_argument("--device", default="auto", help="as of train.py")
+    parser.add_argument("--seeds", type=int, default=5, help="how many runs (default: 5)")
     args = parser.parse_args()
 
     prepare_cpu()

@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument(
         "--checkpoint", type=Path, default=DEFAULT_CHECKPOINT, help="default: %(default)s"
     )
-    c.add_argument("--json", action="store_true", help="a JSON object a line")
+    c.add_argument("--json", action="store_true", help="one JSON object per line")
     c.set_defaults(run=predict)
 
     c = commands.add_parser("evaluate", help="measure a checkpoint on labelled test images")
@@ -63,8 +63,8 @@ def parser() -> argparse.ArgumentParser:
         "--pixels",
         default="unit",
         choices=("unit", "signed", "bytes"),
-        help="the scale of the pixels that it takes: 0 to 1, -1 to 1 or 0 to 255; with a Rescaling "
-        "layer of its own the default (default: %(default)s)",
+        help="the scale of the pixels that it takes: 0 to 1, -1 to 1 or 0 to 255; keep the default "
+        "where it has a Rescaling layer of its own (default: %(default)s)",
     )
     c.set_defaults(run=import_keras)
 
@@ -80,7 +80,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_data_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--data", type=Path, default=Path("data"), help="folder of CIFAR-10")
+    command.add_argument(
+        "--data", type=Path, default=Path("data"), help="folder of CIFAR-10, downloaded if need be"
+    )
     command.add_argument(
         "--image-folder", type=Path, help="class-named subfolders of images instead"
     )

@@ -180,7 +180,7 @@ def _photos(photos: dict[str, Any]) -> str:
         f"{photos['known']} of things it knows: their class comes first": "accuracy",
         "their class comes first, and the answer is not «none of these»": "answered_right",
         f"{photos['none']} of things it does not know: «none of these»": "none_answered_none",
-        "accepted of the same, where 95% of the test images are": "none_accepted_at_95",
+        "accepted of the same, where 95% of the test images are (FPR95)": "none_accepted_at_95",
     }
     lines = "\n".join(
         f"| {text} | {photos[key]:.1%} | {_interval(photos[f'{key}_ci95'])} |"

@@ -61,7 +61,7 @@ def describe_photos(photos: dict[str, Any]) -> str:
         lines += [
             f"Photographs of none of the classes ({photos['none']}): "
             f"{figure('none_answered_none')} answered «none»",
-            f"  {figure('none_accepted_at_95')} accepted when 95% of the test images are",
+            f"  {figure('none_accepted_at_95')} accepted when 95% of the test images are (FPR95)",
             f"  AUROC against the test images {figure('none_auroc', '.3f')}",
         ]
     if photos["known"] and photos["none"]:

@@ -19,7 +19,7 @@ class Recipe:
 
     name: str = _knob("report", "name of the recipe")
     epochs: int = _knob(25, "passes over the training images")
-    batch_size: int = _knob(32, "images an optimizer step, over all processes")
+    batch_size: int = _knob(32, "images per optimizer step, over all processes")
     lr: float = _knob(0.01, "learning rate; with one-cycle its peak")
     momentum: float = _knob(0.9, "momentum of SGD")
     nesterov: bool = _knob(False, "Nesterov's form of momentum")
@@ -43,7 +43,7 @@ class Recipe:
     flip: bool = _knob(False, "random mirror images")
     zoom: float = _knob(
         0.0,
-        "random zoom: most by which the side of the picture that is shown differs from 1; 0: none",
+        "random zoom: 1 - X to 1 + X of the picture's side are shown; 0: none",
     )
     colour: float = _knob(
         0.0, "most by which brightness, contrast and saturation are changed at random; 0: none"
@@ -53,24 +53,28 @@ class Recipe:
     )
     cutout: int = _knob(0, "side in pixels of the random square blanked in each image; 0: none")
     averaging: float = _knob(
-        0.0, "decay a step of the moving average of the weights that is kept; 0: none"
+        0.0,
+        "decay per step of the moving average (EMA) of the weights, which is what is kept; 0: none",
     )
     standardise: bool = _knob(
-        False, "pixels minus the training images' mean, over their deviation, by channel"
+        False,
+        "subtract the training images' mean and divide by their standard deviation, by channel",
     )
     mirror: bool = _knob(False, "average the answers for a picture and its mirror image")
     teacher: int = _knob(
         0,
         "epochs of each of two stronger networks that are trained first and whose answers are "
-        "learned; 0: none",
+        "learned (knowledge distillation); 0: none",
     )
     outliers: float = _knob(
-        0.0, "pictures of none of the classes, made and trained with, a training image; 0: none"
+        0.0,
+        "made-up pictures of none of the classes to train with, as a share of the training images; "
+        "0: none",
     )
     hold_out: float = _knob(
         0.0,
-        "share of the training images kept out of training, for validation; 100 or more also set "
-        "the temperature and the threshold of «none of these»",
+        "share of the training images kept out of training, for validation; 100 images or more "
+        "also set the temperature and the threshold of «none of these»",
     )
 
     def __post_init__(self) -> None:

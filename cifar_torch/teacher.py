@@ -1,4 +1,5 @@
-"""Stronger networks, trained first on the same images, whose answers the small one learns."""
+"""Knowledge distillation: stronger networks, trained first on the same images, whose answers the
+small one learns."""
 
 import hashlib
 import json
@@ -21,7 +22,7 @@ from cifar_torch.errors import UserError
 
 VERSION = 2  # counts the changes of the teachers' training: cached answers of before are not taken
 SEED = 20_240_404  # the same teachers for every run on the same images
-COUNT = 2  # two short trainings teach more than a long one
+COUNT = 2  # whose mean is better than either
 VIEWS = 8  # of each image that the teachers look at, each with an augmentation of its own
 OWN = Augmentation(crop_padding=2, flip=True)  # in the teachers' own training
 BATCH = 1000

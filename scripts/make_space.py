@@ -72,7 +72,9 @@ def make_space(folder: Path) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="make space", description=__doc__)
+    parser = argparse.ArgumentParser(
+        usage="make space DIR=FOLDER, or python scripts/make_space.py FOLDER", description=__doc__
+    )
     parser.add_argument("folder", metavar="DIR", help="the folder to write, new or empty")
     folder = parser.parse_args().folder
     if not folder:

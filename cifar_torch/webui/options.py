@@ -51,8 +51,8 @@ def read_options(arguments: list[str]) -> Options:
 
     option("--checkpoint", None, "DIR", "checkpoint folder to answer with (default: the first)")
     option("--checkpoints", "checkpoints", "DIR", "folder of the checkpoints in the model menu")
-    option("--host", host, "HOST", "address to listen on")
-    option("--port", port, "PORT", "port to listen on")
+    option("--host", host, "HOST", "address to listen on (default: %(default)s)")
+    option("--port", port, "PORT", "port to listen on (default: %(default)s)")
     switch("--share", "make a public link for up to a week, through Gradio's servers")
     parser.add_argument(
         "--auth",

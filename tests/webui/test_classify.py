@@ -56,7 +56,7 @@ def test_an_uploaded_photo_is_answered_at_once(visit, tmp_path):
 def test_every_class_has_an_example_and_two_have_none(visit):
     captions = visit().locator("#examples button").all_inner_texts()
     assert set(CIFAR10_CLASSES) <= set(captions)
-    assert sum("none of the ten" in caption for caption in captions) == 2
+    assert sum("none of these" in caption for caption in captions) == 2
 
 
 @browser_test
@@ -138,7 +138,7 @@ def test_test_images_can_be_drawn(visit):
         ("cat", 0.97, "en", "This is <strong>a cat</strong>."),
         ("cat", 0.7, "en", "This is probably <strong>a cat</strong>."),
         ("cat", 0.3, "vi", "Khó nói chắc. Phải chăng là <strong>một con mèo</strong>?"),
-        (None, 0.97, "en", "This is <strong>none of the 2</strong>."),
+        (None, 0.97, "en", "This is <strong>none of the 2 classes</strong>."),
         ("<my> cat", 0.97, "en", "This is <strong>&lt;my&gt; cat</strong>."),
     ],
 )
@@ -163,5 +163,5 @@ def test_every_view_that_the_answer_is_of_is_shown():
 
 def test_none_of_the_ten_is_said_in_words():
     found = Answer(None, dict.fromkeys(CIFAR10_CLASSES, 0.1), np.zeros((1, 32, 32, 3), np.uint8))
-    assert "none of the ten" in answer_card(found, Words("en"))
+    assert "none of the ten classes" in answer_card(found, Words("en"))
     assert "không thuộc lớp nào trong mười lớp" in answer_card(found, Words("vi"))

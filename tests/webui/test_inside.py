@@ -11,7 +11,7 @@ def look_inside(visit, name: str):
     page = visit()
     choose_example(page, name)
     open_tab(page, "inside")
-    page.get_by_text(f"what speaks for “{name}”").wait_for()
+    page.get_by_text(f"what points to “{name}”").wait_for()
     return page
 
 
@@ -102,7 +102,7 @@ def test_grad_cam_can_be_asked_for_another_class(visit):
     page = look_inside(visit, "ship")
     page.locator("#cam-class input").click()
     page.get_by_role("option", name="frog").click()
-    page.get_by_text("what speaks for “frog”").wait_for()
+    page.get_by_text("what points to “frog”").wait_for()
 
 
 def test_what_counts_is_lit_and_the_rest_is_dark_and_grey():

@@ -93,7 +93,7 @@ def test_train_and_test_by_other_names_are_asked_for(tmp_path):
     }
     with pytest.raises(UserError) as found:
         load_zip(write_zip(tmp_path / "x.zip", entries))
-    assert "«train»" in explained(found.value, Words("en"))
+    assert "“train”" in explained(found.value, Words("en"))
 
 
 def test_classes_that_only_train_or_only_test_has_are_named(tmp_path):
