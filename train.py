@@ -4,12 +4,12 @@ import argparse
 import os
 import shlex
 import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 from cifar_torch.console import run_command
 from cifar_torch.errors import UserError
-from cifar_torch.recipes import DEFAULT_RECIPE, RECIPES, Recipe, changed, choices
+from cifar_torch.recipes import DEFAULT_RECIPE, KNOBS, RECIPES, changed, choices
 
 
 def parser() -> argparse.ArgumentParser:
@@ -75,9 +75,8 @@ def parser() -> argparse.ArgumentParser:
     knobs = p.add_argument_group(
         "recipe", "each overrides the chosen recipe; defaults are report's"
     )
-    for field in fields(Recipe):
-        if field.name != "name":
-            _add_knob(knobs, field)
+    for field in KNOBS:
+        _add_knob(knobs, field)
     return p
 
 
@@ -130,7 +129,7 @@ def _train(args: argparse.Namespace, arguments: list[str]) -> int:
     if begun and args.recipe in (None, begun.recipe.name):
         recipe = begun.recipe
     seed, precision = (begun.seed, begun.precision) if begun else (0, "auto")
-    changes = {f.name: getattr(args, f.name) for f in fields(Recipe) if f.name != "name"}
+    changes = {knob.name: getattr(args, knob.name) for knob in KNOBS}
     try:
         checkpoint = train(
             load,

@@ -5,7 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -18,6 +18,16 @@ def cache_folder() -> Path:
     if home == "~":  # a user without one, as in some containers
         home = tempfile.gettempdir()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path(home) / ".cache") / "cifar_torch"
+
+
+def kept(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    """What `keep` wrote there; None: nothing, or a damaged file."""
+    try:
+        with safe_open(path, "pt") as file:
+            # Clones, not the file, which may be written anew.
+            return {k: file.get_tensor(k).clone() for k in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return None
 
 
 def keep(path: Path, tensors: dict[str, Tensor], meta: dict[str, str] | None = None) -> None:

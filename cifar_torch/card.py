@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from cifar_torch.checkpoint import CARD, FIGURES, Checkpoint
 from cifar_torch.data import CIFAR10_CLASSES
 from cifar_torch.evaluation import BINS, confusion_shares, wilson_interval
-from cifar_torch.recipes import RECIPES, Recipe
+from cifar_torch.recipes import KNOBS, RECIPES, Recipe
 
 _TRAINED = {"recipe", "data", "versions", "epochs", "seconds"}  # what is known of a run of ours
 
@@ -67,7 +67,7 @@ def _training(config: dict[str, Any], metrics: dict[str, Any]) -> str:
     data, recipe = config["data"], asdict(Recipe()) | config["recipe"]
     began = config.get("started_from")
     teachers = ", those of its teachers not counted" if recipe["teacher"] else ""
-    knobs = ", ".join(f"{knob} {value}" for knob, value in recipe.items() if knob != "name")
+    knobs = ", ".join(f"{knob.name} {recipe[knob.name]}" for knob in KNOBS)
     return (
         f"## Training\n\n"
         f"- Data: {data['origin']}; {data['train_images']:,} images to train on, "
@@ -84,9 +84,11 @@ def _command(config: dict[str, Any], recipe: dict[str, Any]) -> str:
     """What trains the same again, but for the places of images and checkpoints."""
     words = ["python train.py", f"--recipe {recipe['name']}"]
     words += [f"--seed {config['seed']}", f"--precision {config['precision']}"]
-    for knob, usual in asdict(RECIPES.get(recipe["name"], Recipe())).items():
-        value, flag = recipe[knob], knob.replace("_", "-")
-        if value == usual or knob == "name":
+    named = RECIPES.get(recipe["name"], Recipe())
+    for knob in KNOBS:
+        value, usual = recipe[knob.name], getattr(named, knob.name)
+        flag = knob.name.replace("_", "-")
+        if value == usual:
             continue
         if isinstance(usual, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")

@@ -5,9 +5,7 @@ import json
 import math
 import os
 import platform
-import shutil
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,12 +17,14 @@ from safetensors.torch import load_file
 import cifar_torch
 from cifar_torch.errors import UserError
 from cifar_torch.files import (
+    copy_into,
     entries,
     folder_identity,
     places,
     put_back,
     recover_folder,
     replaced_folder,
+    require_text,
 )
 from cifar_torch.model import LAST, SETTINGS, CifarNet
 
@@ -206,15 +206,7 @@ def save_checkpoint(
         extras(new)
         for path in Path(folder).glob("*"):
             if path.name not in OURS:
-                with suppress(FileNotFoundError):  # an editor's, gone by now
-                    _copy(path, new / path.name)
-
-
-def _copy(path: Path, copy: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.copytree(path, copy, symlinks=True)
-    else:
-        shutil.copy2(path, copy, follow_symlinks=False)
+                copy_into(new, path)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -224,6 +216,7 @@ def write_json(path: Path, value: Any) -> None:
 def check_destination(out: Path, going_on: bool = False, resume: bool = False) -> None:
     """Raises UserError where the checkpoint `out` cannot be written, or would replace anything but
     the unfinished run that is going on; with `resume` there must be one."""
+    require_text(out)
     recover_folder(out)
     free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
     if (out / STATE).exists():

@@ -61,9 +61,7 @@ class Classifier:
         self.class_names = checkpoint.class_names
         self.model = checkpoint.model.eval().to(memory_format=torch.channels_last)
         dtype, _ = choose_precision(precision, torch.device("cpu"))
-        self._network = (
-            self.model if dtype == torch.float32 else self.model.in_precision(dtype).eval()
-        )
+        self._network = self.model if dtype == torch.float32 else self.model.in_precision(dtype)
         self.temperature, self.none_below = checkpoint.temperature, checkpoint.none_below
         self.mirror = checkpoint.mirror
 

@@ -72,13 +72,9 @@ class Data:
         return [round(v, 4) for v in mean.tolist()], [round(v, 4) for v in std.tolist()]
 
 
-def _split_generator() -> torch.Generator:
-    return torch.Generator().manual_seed(SPLIT_SEED)
-
-
 def _fixed_split(count: int, share: float) -> tuple[Tensor, Tensor]:
     held = min(max(1, round(count * share)), count - 1)
-    order = torch.randperm(count, generator=_split_generator())
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(SPLIT_SEED))
     return order[held:].sort().values, order[:held].sort().values
 
 

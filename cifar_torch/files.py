@@ -112,19 +112,44 @@ def locked_folder(folder: Path) -> Iterator[None]:
 def changed_folder(folder: Path) -> Iterator[Path]:
     """A copy of a folder to change, which takes its place once all is written. Raises UserError."""
     with locked_folder(folder), replaced_folder(folder) as new:
-        shutil.copytree(folder, new, dirs_exist_ok=True)
+        for path in folder.iterdir():
+            if path.is_file():  # or a link to one, as those of the Hub's cache are
+                shutil.copy2(path, new / path.name)
+            else:
+                copy_into(new, path)
         yield new
+
+
+def copy_into(folder: Path, path: Path) -> None:
+    """Copy a file, a link or a folder of them into `folder`. What is gone by now, as an editor's
+    files are, and what is no file, as a pipe, is left out."""
+    copy = folder / path.name
+    with contextlib.suppress(FileNotFoundError, shutil.SpecialFileError):
+        if path.is_dir() and not path.is_symlink():
+            copy.mkdir()
+            for inside in path.iterdir():
+                copy_into(copy, inside)
+        else:
+            shutil.copy2(path, copy, follow_symlinks=False)
 
 
 def entries(folder: Path) -> set[Path]:
     """What stands in `folder`, or will again in a moment: what a writer is just replacing."""
     names = os.listdir(folder) if folder.is_dir() else []
     back = (match[1] for match in map(OLD.fullmatch, names) if match)
-    return {folder / name for name in (*names, *back) if not name.startswith(".") and _text(name)}
+    return {
+        folder / name for name in (*names, *back) if not name.startswith(".") and _is_text(name)
+    }
 
 
-def _text(name: str) -> bool:
-    """Whether a file's name is text, which can be shown and asked for."""
+def require_text(path: Path) -> None:
+    """Raises UserError: the path is not UTF-8, as what is kept of it is, and as safetensors needs
+    it."""
+    if not _is_text(str(path.absolute())):
+        raise UserError(f"the name {str(path.absolute())!r} is not UTF-8; rename it.")
+
+
+def _is_text(name: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in name)
 
 

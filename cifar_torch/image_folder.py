@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from cifar_torch.cache import cache_folder, keep
 from cifar_torch.errors import ReasonedError, UserError
+from cifar_torch.files import require_text
 from cifar_torch.images import (
     EXTENSIONS,
     FORMATS_FOR_PEOPLE,
@@ -41,6 +42,7 @@ def read_image_folder(
     """Images (N, 3, 32, 32) uint8, their labels (N,) int64, and the class names, which are those of
     the folders or have to be `class_names`. Unreadable images are skipped and counted, or an error
     with `strict`. Raises UserError."""
+    require_text(folder)
     files, names = _list_images(folder, class_names)
     cache, fingerprint = _cache_file(folder), _fingerprint(folder, files, names)
     found = _read_cache(cache, fingerprint) if cached else None
@@ -147,12 +149,7 @@ def _class_folders(folder: Path) -> dict[str, str]:
         name = unicodedata.normalize("NFC", own)
         if name in names:
             raise UserError(f"{folder} has two folders whose names look alike: {name}.")
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise UserError(
-                f"the name of the folder {name!r} in {folder} is not UTF-8; rename it."
-            ) from None
+        require_text(folder / name)
         names[name] = own
     return dict(sorted(names.items()))
 

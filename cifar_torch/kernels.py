@@ -2,6 +2,7 @@
 
 Everything here rests on one fact: floats read as integers of their size keep their sign, and from
 zero up their order, and integers are quicker to compare. Maps lie channels last in memory.
+Gradients are changed in place: the layer behind has made them for the one before it alone.
 Other devices use PyTorch's operations, which are as fast there.
 """
 
@@ -74,7 +75,7 @@ class ReLUMaxPool(torch.autograd.Function):
         values = as_integers(x)
         values.clamp_min_(0)  # in place, as above
         rows, pooled = pool(values)
-        # The dropout behind the last pooling works in `pooled`: what it makes zero has no gradient.
+        # `pooled` too: where it is zero, ReLU lets no gradient through.
         ctx.save_for_backward(values, rows, pooled)
         ctx.dtype = x.dtype
         return pooled.view(x.dtype).permute(0, 3, 1, 2)

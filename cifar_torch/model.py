@@ -31,8 +31,7 @@ class ReLUDropout(nn.Dropout):
             drop = min(max(1, round(self.p * 65536)), 65535)
             bits = self.bits or np.random.SFC64(int(torch.randint(2**62, ())))
             return kernels.ReLUDropout.apply(kernels.channels_last(x), bits, drop)
-        in_place = self.training or not torch.is_grad_enabled()
-        x = F.relu(x, inplace=in_place)
+        x = F.relu(x, inplace=_may_change(self))
         return F.dropout(x, self.p) if self.training else x
 
 
@@ -48,8 +47,12 @@ class ReLUMaxPool(nn.MaxPool2d):
                 return kernels.ReLUMaxPool.apply(kernels.channels_last(x))
             if not torch.is_grad_enabled():
                 return kernels.relu_max_pool(x)
-        in_place = self.training or not torch.is_grad_enabled()
-        return super().forward(F.relu(x, inplace=in_place))
+        return super().forward(F.relu(x, inplace=_may_change(self)))
+
+
+def _may_change(layer: nn.Module) -> bool:
+    """Whether a layer's input may be changed: Grad-CAM asks it for its gradient."""
+    return layer.training or not torch.is_grad_enabled()
 
 
 class CifarNet(

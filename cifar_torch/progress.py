@@ -15,7 +15,7 @@ REPORT_EVERY = 0.5  # seconds
 class Progress:
     """How far a run is. `epoch` counts from 1; loss and accuracy are this epoch's so far.
 
-    While teachers are trained, `teaching` is set and `epoch` and `epochs` are its own.
+    While teachers are trained, `teaching` is set and `epoch` and `epochs` are theirs.
     """
 
     epoch: int

@@ -1,7 +1,7 @@
 """Named training recipes: every knob of a training run, each with what it is for."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_origin
 
 from cifar_torch.errors import UserError
@@ -113,6 +113,8 @@ class Recipe:
             return self.lr * (steps - step) / (steps - rise)
         return self.lr
 
+
+KNOBS = tuple(field for field in fields(Recipe) if field.name != "name")
 
 RECIPES = {
     recipe.name: recipe

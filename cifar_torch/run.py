@@ -14,13 +14,14 @@ from torch import Tensor
 from cifar_torch.checkpoint import CONFIG, STATE
 from cifar_torch.data import CIFAR10_CLASSES
 from cifar_torch.errors import ReasonedError, UserError
+from cifar_torch.files import put_back
 from cifar_torch.model import CifarNet
 from cifar_torch.recipes import Recipe
 from cifar_torch.step import FlatNet, make_optimizer
 
 AVERAGE_EVERY = 8  # steps: the moving average then costs an eighth of the time, and is as good
 WARM = 80  # steps in which it moves at every one: a short run has few
-SAID = {
+NAMES_FOR_PEOPLE = {
     "name": "recipe",
     "started_from": "--start-from",
     "class_names": "set of classes",
@@ -122,6 +123,7 @@ class Begun:
 def begun_with(out: Path) -> Begun | None:
     """What the unfinished run in a checkpoint folder was begun with; None: there is no such run, or
     none that can be read."""
+    put_back(out)  # whose writer was killed
     try:
         with safe_open(out / STATE, "pt") as file:
             settings = _settings(file.metadata())
@@ -146,5 +148,5 @@ def difference(one: dict[str, Any], other: dict[str, Any]) -> tuple[str, Any, An
         if a != b:
             if isinstance(a, dict) and isinstance(b, dict):
                 return difference(a, b)
-            return SAID.get(name, name), a, b
+            return NAMES_FOR_PEOPLE.get(name, name), a, b
     return None

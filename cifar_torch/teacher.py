@@ -10,19 +10,17 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from cifar_torch.augmentation import MIRRORED, Augmentation
-from cifar_torch.cache import cache_folder, keep
+from cifar_torch.cache import cache_folder, keep, kept
 from cifar_torch.data import Split
 from cifar_torch.errors import UserError
 
 VERSION = 2  # counts the changes of the teachers' training: cached answers of before are not taken
 SEED = 20_240_404  # the same teachers for every run on the same images
-COUNT = 2  # whose mean is better than either
+TEACHERS = 2  # whose mean is better than either
 VIEWS = 8  # of each image that the teachers look at, each with an augmentation of its own
 OWN = Augmentation(crop_padding=2, flip=True)  # in the teachers' own training
 BATCH = 1000
@@ -132,8 +130,9 @@ class _Optimizer:
 
 @dataclass
 class Teachers:
-    """COUNT networks that are trained on `images`, `epochs` each. Their answers are kept in files
-    that every run on the same images finds. Of the `augmentation` they see all but the cut-outs.
+    """TEACHERS networks that are trained on `images`, `epochs` each. Their answers are kept in
+    files that every run on the same images finds. Of the `augmentation` they see all but the
+    cut-outs.
 
     `before_step` is called with the number of epochs done by all of them; it may raise, and the
     training goes on from that epoch another time.
@@ -157,12 +156,13 @@ class Teachers:
 
         Raises UserError: they could not learn these images.
         """
-        answers = [self._answers_of(number) for number in range(COUNT)]
+        answers = [self._answers_of(number) for number in range(TEACHERS)]
         return torch.stack(answers).float().mean(dim=0).half()
 
     def _answers_of(self, number: int) -> Tensor:
         path = self._file(f"answers-{number}", astuple(self.seen))
-        answers = _kept_answers(path)
+        found = kept(path)
+        answers = [*found[0]["answers"]] if found else []
         if len(answers) < VIEWS:
             network = self._train(number)
             for view in range(len(answers), VIEWS):
@@ -197,13 +197,13 @@ class Teachers:
         first = _resume(path, optimizer.tensors)
         for epoch in tqdm(
             range(first, self.epochs),
-            f"Teacher {number + 1}/{COUNT}",
+            f"Teacher {number + 1}/{TEACHERS}",
             self.epochs,
             initial=first,
             unit="epoch",
             leave=False,
         ):
-            generator = torch.Generator().manual_seed(SEED + COUNT * epoch + number)
+            generator = torch.Generator().manual_seed(SEED + TEACHERS * epoch + number)
             order = torch.randperm(len(images), generator=generator).to(device)
             draws = OWN.draw(len(images), generator)
             # Each is mirrored in every other epoch.
@@ -249,20 +249,12 @@ def draw_view(view: int, count: int, augmentation: Augmentation) -> Tensor:
     return augmentation.draw(count, torch.Generator().manual_seed(SEED - 1 - view))
 
 
-def _kept_answers(path: Path) -> list[Tensor]:
-    """(N, num_classes) for each view that has been looked at."""
-    try:
-        return [*load_file(path)["answers"].clone()]  # not the file, which is written anew
-    except (OSError, SafetensorError, KeyError):  # to be made anew
-        return []
-
-
 def _resume(path: Path, state: list[Tensor]) -> int:
     """Put a training's values into `state`; the epochs that it had done."""
-    try:
-        with safe_open(path, "pt") as file:
-            for i, tensor in enumerate(state):
-                tensor.copy_(file.get_tensor(str(i)))
-            return int(file.metadata()["epoch"])
-    except (OSError, SafetensorError):
+    found = kept(path)
+    if not found:
         return 0
+    tensors, meta = found
+    for i, tensor in enumerate(state):
+        tensor.copy_(tensors[str(i)])
+    return int(meta["epoch"])

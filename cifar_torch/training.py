@@ -43,7 +43,7 @@ from cifar_torch.progress import OnProgress, Progress, Stopped, Watch, interrupt
 from cifar_torch.recipes import Recipe
 from cifar_torch.run import Run, difference
 from cifar_torch.step import make_step
-from cifar_torch.teacher import COUNT
+from cifar_torch.teacher import TEACHERS
 
 SAVE_EVERY = 10.0  # seconds: writing and drawing take 0.5 s, an epoch on a GPU takes less than that
 AGREE_EVERY = 20  # steps between two looks at whether another process was asked to stop
@@ -108,11 +108,11 @@ class Trainer:
         self.data, self.recipe, self.out, self.seed = data, recipe, out, seed
         self.processes, self.device = processes, processes.device
         self.last_saved = -math.inf
-        # fp32 is float32, in convolutions on a GPU too, and sums of bf16 products are.
+        # On a GPU too fp32 means float32, in convolutions as well, and bf16 is summed in float32.
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
         # The first one's, as machines may differ.
-        self.dtype, self.why = processes.from_first(
+        self.dtype, self.why_precision = processes.from_first(
             lambda: choose_precision(precision, self.device)
         )
         self.precision = PRECISION_NAMES[self.dtype]
@@ -133,7 +133,7 @@ class Trainer:
 
     def fit(self, watch: Watch) -> Checkpoint | None:
         """All epochs that are still to do. Raises Stopped."""
-        self.say(f"Training on {self.device} in {self.precision} ({self.why}).")
+        self.say(f"Training on {self.device} in {self.precision} ({self.why_precision}).")
         try:
             self.prepare(watch)
         except Stopped:
@@ -168,16 +168,16 @@ class Trainer:
         """What comes before the first step. Raises Stopped."""
         run, classes = self.run, len(self.data.class_names)
         self.processes.copy_from_first(run.tensors().values())
-        run.sums /= self.processes.count  # of a resumed epoch; they are added up at its end
         check = partial(self.before_teacher_step, watch)
         self.batches.prepare(classes, run.result.normalise, self.dtype, check)
+        run.sums /= self.processes.count  # of a resumed epoch; they are added up at its end
         self.take_step = make_step(
             run.weights, run.optimizer, self.recipe, self.dtype, self.processes
         )
 
     def before_teacher_step(self, watch: Watch, epoch: int) -> None:
         """Raises Stopped."""
-        epochs = self.recipe.teacher * COUNT
+        epochs = self.recipe.teacher * TEACHERS
         if watch.wants_stop(lambda: Progress(epoch + 1, epochs, teaching=True)):
             raise Stopped(f"Stopped in epoch {epoch + 1} of {epochs} of the teachers.")
 

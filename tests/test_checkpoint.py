@@ -26,7 +26,7 @@ from cifar_torch.checkpoint import (
 )
 from cifar_torch.classifier import Classifier, Classifiers
 from cifar_torch.errors import UserError
-from cifar_torch.files import folder_identity, locked_folder
+from cifar_torch.files import changed_folder, folder_identity, locked_folder
 from cifar_torch.images import look
 from cifar_torch.model import CifarNet
 from cifar_torch.summary import layer_rows
@@ -280,6 +280,40 @@ def test_a_checkpoint_whose_writer_was_killed_is_put_back_by_who_reads_it(tmp_pa
         load_checkpoint(tmp_path / "c")  # its writer lives
     assert Classifiers(tmp_path).get("c").checkpoint.config["value"] == 3.0
     assert list_checkpoints(tmp_path) == [tmp_path / "c"] and (tmp_path / "c").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no named pipes")
+def test_what_vanishes_or_is_no_file_stops_neither_a_save_nor_a_change(tmp_path, monkeypatch):
+    folder, copy = tmp_path / "c", shutil.copy2
+
+    def vanishing(source, target, **options):
+        if source.name == "swap":
+            source.unlink()
+        return copy(source, target, **options)
+
+    save_checkpoint(make_checkpoint(), folder)
+    (tmp_path / "weights").write_bytes((folder / "model.safetensors").read_bytes())
+    (folder / "notes").mkdir()
+    (folder / "link").symlink_to("nowhere")
+    os.mkfifo(folder / "notes" / "pipe")
+    monkeypatch.setattr(shutil, "copy2", vanishing)
+    for write in (lambda: save_checkpoint(make_checkpoint(), folder), lambda: change(folder)):
+        for name in ("mine.txt", "swap"):
+            (folder / "notes" / name).write_text("of a person")
+        write()
+        assert [path.name for path in (folder / "notes").iterdir()] == ["mine.txt"]
+        assert os.readlink(folder / "link") == "nowhere"
+        os.mkfifo(folder / "notes" / "pipe")
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to(tmp_path / "weights")  # as in the Hub's cache
+    change(folder)
+    assert not (folder / "model.safetensors").is_symlink()
+    load_checkpoint(folder)
+
+
+def change(folder):
+    with changed_folder(folder):
+        pass
 
 
 def test_best_comes_first_and_new_folders_appear(tmp_path):

@@ -3,12 +3,14 @@
 import os
 import time
 import unicodedata
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
 from cifar_torch import image_folder
+from cifar_torch.checkpoint import check_destination
 from cifar_torch.data import load_image_folder, load_test_images
 from cifar_torch.errors import UserError
 from cifar_torch.image_folder import load_photos
@@ -107,6 +109,15 @@ def test_a_picture_may_have_a_name_that_is_not_utf8_but_a_class_may_not(folder):
     os.rename(folder / "disc", os.fsencode(folder / "caf") + b"\xe9")
     with pytest.raises(UserError, match="is not UTF-8; rename it"):
         load_image_folder(folder)
+
+
+def test_a_path_that_is_not_utf8_is_refused(folder, tmp_path):
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    write_image_folder(odd / "pictures", 3)
+    with pytest.raises(UserError, match=r"'.*caf\\udce9/pictures' is not UTF-8; rename it"):
+        load_image_folder(odd / "pictures")
+    with pytest.raises(UserError, match="is not UTF-8"):
+        check_destination(odd / "out")
 
 
 def test_empty_class(folder):

@@ -15,7 +15,7 @@ from PIL import Image
 from cifar_torch.checkpoint import Checkpoint, save_checkpoint
 from cifar_torch.data import CIFAR10_CLASSES
 from cifar_torch.model import CifarNet
-from cifar_torch.webui.code import GUARDED
+from cifar_torch.webui.code import WITH_PASSWORD
 from cifar_torch.webui.start import LOCK
 from cifar_torch.webui.words import Words
 from tests.conftest import EXAMPLES
@@ -166,7 +166,7 @@ def test_the_password_opens_page_and_api_alike(guarded):
 
 def test_the_calls_that_the_page_tells_work_with_the_password(guarded, tmp_path):
     url = guarded.url
-    values = GUARDED | {"address": url, "door": f"{url}/api/classify", "of_model": ""}
+    values = WITH_PASSWORD | {"address": url, "door": f"{url}/api/classify", "of_model": ""}
     told = {
         key: Words("en")(f"code.{key}", **values)
         .replace("USER", ACCOUNT[0])

@@ -16,7 +16,7 @@ from cifar_torch.webui.words import Words
 
 NONE = "none of these"
 # How each call of a guarded app gives the password
-GUARDED = {
+WITH_PASSWORD = {
     "in_python": ', auth=("USER", "PASSWORD")',
     "in_curl": "-u USER:PASSWORD ",
     "in_mcp": ', "headers": {"Authorization": "Basic BASE64-OF-USER:PASSWORD"}',
@@ -50,7 +50,7 @@ def tab(
         address = origin + scope.get("root_path", "").rstrip("/")
         words = Words(language)
         keys = ("code.python", "code.curl", "code.mcp" if options.mcp else "code.no_mcp")
-        password = GUARDED if options.auth else dict.fromkeys(GUARDED, "")
+        password = WITH_PASSWORD if options.auth else dict.fromkeys(WITH_PASSWORD, "")
         door, of_model = f"{address}/api/classify", ""
         if model and model not in batcher.classifiers.names()[:1]:
             door, of_model = f"{door}?model={quote(model)}", f", model={model!r}"

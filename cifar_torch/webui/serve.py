@@ -1,5 +1,6 @@
 """Put the page on the network, and end with a sentence where that is not possible."""
 
+import errno
 import inspect
 import signal
 import socket
@@ -75,7 +76,7 @@ def launch(demo: gr.Blocks, batcher: Batcher, runner: Runner, options: Options) 
     except OSError as error:
         if "empty port" not in str(error):
             raise
-        raise UserError(_cannot_listen(options.host, options.port)) from error
+        raise UserError(cannot_listen(options.host, options.port)) from error
     finally:
         demo.close(verbose=False)
         if runner.status.running:
@@ -90,12 +91,15 @@ def _end(signum: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _cannot_listen(host: str, port: int) -> str:
+def cannot_listen(host: str, port: int) -> str:
     """Why: Gradio calls every failure a port that is in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        with socket.create_server((host, 0), family=family):
-            return f"port {port} is in use; choose another one, as in --port {port + 1}."
+        with socket.create_server((host, port), family=family):
+            in_use = True  # until a moment ago
     except OSError as error:
-        reason = str(error.strerror).partition(" (while")[0]  # Python names the port tried here
-        return f"cannot listen on {host} ({reason}); give another --host."
+        in_use = error.errno == errno.EADDRINUSE
+        reason = str(error.strerror).partition(" (while")[0]  # Python repeats the address
+    if in_use:
+        return f"port {port} is in use; choose another one, as in --port {port + 1}."
+    return f"cannot listen on port {port} of {host} ({reason}); give another --port or --host."

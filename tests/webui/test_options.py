@@ -1,7 +1,9 @@
 """The options of app.py."""
 
+import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +18,7 @@ from cifar_torch.errors import UserError
 from cifar_torch.serving import Batcher
 from cifar_torch.webui.options import read_options
 from cifar_torch.webui.runner import Runner
-from cifar_torch.webui.serve import launch
+from cifar_torch.webui.serve import cannot_listen, launch
 from tests.server import ROOT, free_port
 
 
@@ -34,7 +36,10 @@ def run_app(*arguments: object) -> subprocess.CompletedProcess:
     ("arguments", "message"),
     [
         (["--checkpoints", "nowhere"], "there is no checkpoint in nowhere"),
-        (["--host", "192.0.2.1"], "cannot listen on 192.0.2.1"),  # of documentation, RFC 5737
+        (
+            ["--host", "192.0.2.1"],
+            "cannot listen on port 7860 of 192.0.2.1",
+        ),  # of documentation, RFC 5737
         (["--checkpoint", "nowhere/best"], "there is no checkpoint folder nowhere/best"),
     ],
 )
@@ -43,6 +48,21 @@ def test_mistakes_end_with_a_sentence(arguments, message):
     assert ended.returncode == 2
     assert message in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.EADDRINUSE, "port 80 is in use; choose another one, as in --port 81"),
+        (errno.EACCES, "cannot listen on port 80 of 127.0.0.1 (Permission denied)"),
+    ],
+)
+def test_why_the_app_cannot_listen(monkeypatch, number, message):
+    def refuse(*arguments, **options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(socket, "create_server", refuse)
+    assert message in cannot_listen("127.0.0.1", 80)
 
 
 def test_a_folder_of_images_that_is_not_there_is_known_at_the_start(monkeypatch, tmp_path):
