@@ -93,14 +93,17 @@ def test_uploads_of_an_app_that_was_killed_go_when_the_next_one_starts(tmp_path,
     process = subprocess.Popen(alive, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     used = Path(process.stdout.readline().decode().strip())
     left = tmp_path / "cifar_torch-left"
-    for folder in (used, left):
+    not_ours = tmp_path / "cifar_torch-0.1.0"  # as an unpacked release is called
+    for folder in (used, left, not_ours):
         folder.mkdir(exist_ok=True)
         (folder / "x.png").write_bytes(picture())
-        os.utime(folder, (0, 0))
+    (left / LOCK).touch()
+    for path in (used / LOCK, left / LOCK, not_ours):
+        os.utime(path, (0, 0))
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
     assert (used / "x.png").exists() and not left.exists()
     process.communicate(b"\n")
-    assert not any(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == [not_ours] and (not_ours / "x.png").exists()
 
 
 def test_no_file_of_the_server_can_be_fetched(app, checkpoint):

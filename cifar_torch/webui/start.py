@@ -64,11 +64,11 @@ def use_own_temporary_folder() -> Path:
 
 
 def _delete_left_over(base: Path) -> None:
-    for folder in base.glob("cifar_torch-*"):
+    for lock in base.glob(f"cifar_torch-*/{LOCK}"):  # a folder without it is none of ours
         try:
-            if time.time() - folder.stat().st_mtime > YOUNG:
-                with FileLock(folder / LOCK, blocking=False):
-                    shutil.rmtree(folder, ignore_errors=True)
-                shutil.rmtree(folder, ignore_errors=True)  # Windows keeps a file that is open
-        except (Timeout, OSError):  # it is in use, or somebody else's
+            if time.time() - lock.stat().st_mtime > YOUNG:
+                with FileLock(lock, blocking=False):
+                    shutil.rmtree(lock.parent, ignore_errors=True)
+                shutil.rmtree(lock.parent, ignore_errors=True)  # Windows keeps a file that is open
+        except (Timeout, OSError):  # it is in use, or another user's
             continue
