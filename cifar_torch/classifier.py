@@ -156,11 +156,12 @@ class Classifiers:
             return known[1]
 
     def accuracy(self, name: str) -> float | None:
-        """What that checkpoint's metrics say, without loading its weights."""
+        """What its metrics say of its own test images; its weights are not loaded for that."""
         try:
-            accuracy = read_metrics(self._folder(name)).get("accuracy")
+            metrics = read_metrics(self._folder(name))
         except UserError:
             return None
+        accuracy = None if metrics.get("measured_on") else metrics.get("accuracy")
         return accuracy if isinstance(accuracy, float) else None
 
     def _folder(self, name: str) -> Path:

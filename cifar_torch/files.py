@@ -121,15 +121,18 @@ def changed_folder(folder: Path) -> Iterator[Path]:
 
 
 def copy_into(folder: Path, path: Path) -> None:
-    """Copy a file, a link or a folder of them into `folder`. What is gone by now, as an editor's
-    files are, and what is no file, as a pipe, is left out."""
+    """Give `folder` a file, a link or a folder of them too. What is gone by now, as an editor's
+    files are, is left out."""
     copy = folder / path.name
     with contextlib.suppress(FileNotFoundError, shutil.SpecialFileError):
         if path.is_dir() and not path.is_symlink():
             copy.mkdir()
             for inside in path.iterdir():
                 copy_into(copy, inside)
-        else:
+            return
+        try:  # the file itself: whoever has it open, as a log, goes on writing into it
+            os.link(path, copy, follow_symlinks=False)
+        except (OSError, NotImplementedError):  # a file system without hard links
             shutil.copy2(path, copy, follow_symlinks=False)
 
 

@@ -282,28 +282,47 @@ def test_a_checkpoint_whose_writer_was_killed_is_put_back_by_who_reads_it(tmp_pa
     assert list_checkpoints(tmp_path) == [tmp_path / "c"] and (tmp_path / "c").exists()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows moves no folder with an open file")
+def test_a_log_that_is_open_in_a_checkpoint_is_written_on(tmp_path):
+    folder = tmp_path / "c"
+    save_checkpoint(make_checkpoint(), folder)
+    with (folder / "log.txt").open("a") as log:
+        for write in (lambda: save_checkpoint(make_checkpoint(), folder), lambda: None):
+            log.write("a line\n")
+            log.flush()
+            write()
+    assert (folder / "log.txt").read_text() == "a line\na line\n"
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no named pipes")
-def test_what_vanishes_or_is_no_file_stops_neither_a_save_nor_a_change(tmp_path, monkeypatch):
-    folder, copy = tmp_path / "c", shutil.copy2
+@pytest.mark.parametrize("links", [True, False])
+def test_what_vanishes_or_is_no_file_stops_neither_a_save_nor_a_change(
+    tmp_path, monkeypatch, links
+):
+    folder, link = tmp_path / "c", os.link
 
     def vanishing(source, target, **options):
         if source.name == "swap":
             source.unlink()
-        return copy(source, target, **options)
+        if not links:
+            raise OSError("this file system has no hard links")
+        return link(source, target, **options)
 
     save_checkpoint(make_checkpoint(), folder)
     (tmp_path / "weights").write_bytes((folder / "model.safetensors").read_bytes())
     (folder / "notes").mkdir()
     (folder / "link").symlink_to("nowhere")
     os.mkfifo(folder / "notes" / "pipe")
-    monkeypatch.setattr(shutil, "copy2", vanishing)
+    monkeypatch.setattr(os, "link", vanishing)
     for write in (lambda: save_checkpoint(make_checkpoint(), folder), lambda: change(folder)):
         for name in ("mine.txt", "swap"):
             (folder / "notes" / name).write_text("of a person")
         write()
-        assert [path.name for path in (folder / "notes").iterdir()] == ["mine.txt"]
+        left = {path.name for path in (folder / "notes").iterdir()}
+        assert left == ({"mine.txt", "pipe"} if links else {"mine.txt"})
         assert os.readlink(folder / "link") == "nowhere"
-        os.mkfifo(folder / "notes" / "pipe")
+        if not links:
+            os.mkfifo(folder / "notes" / "pipe")
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors").symlink_to(tmp_path / "weights")  # as in the Hub's cache
     change(folder)
@@ -314,6 +333,15 @@ def test_what_vanishes_or_is_no_file_stops_neither_a_save_nor_a_change(tmp_path,
 def change(folder):
     with changed_folder(folder):
         pass
+
+
+def test_a_figure_of_other_images_is_none_of_its_accuracy(tmp_path):
+    for name, where in (("own", None), ("other", "of the folder other")):
+        save_checkpoint(make_checkpoint(), tmp_path / name)
+        metrics = {"accuracy": 0.5, "measured_on": where}
+        (tmp_path / name / "metrics.json").write_text(json.dumps(metrics))
+    classifiers = Classifiers(tmp_path)
+    assert (classifiers.accuracy("own"), classifiers.accuracy("other")) == (0.5, None)
 
 
 def test_best_comes_first_and_new_folders_appear(tmp_path):
