@@ -134,7 +134,8 @@ def evaluate(args: argparse.Namespace) -> int:
     names, temperature = classifier.class_names, classifier.temperature
     images, measured_on = _test_images(args, classifier.checkpoint)
     logits = classifier.logits(images.images)
-    metrics = measure(logits, images.labels, names, temperature) | {"measured_on": measured_on}
+    metrics = measure(logits, images.labels, names, temperature)
+    metrics |= {"measured_on": measured_on, "test_fingerprint": images.fingerprint()}
     if args.photos:
         photos, labels = load_photos(args.photos, names, args.strict)
         metrics["photos"] = measure_photos(
@@ -193,7 +194,8 @@ def _keep(
     from cifar_torch.files import changed_folder, folder_identity
 
     known = checkpoint.metrics
-    if known.get("measured_on") != metrics["measured_on"]:
+    images = checkpoint.config.get("data", {}).get("test_fingerprint")
+    if known.get("test_fingerprint", images) != metrics["test_fingerprint"]:
         known.pop("photos", None)
     known |= metrics
     with changed_folder(folder) as new:

@@ -22,13 +22,11 @@ class Batches:
     batches that an epoch makes of them."""
 
     def __init__(self, images: Split, recipe: Recipe, seed: int, processes: Processes):
-        """Raises UserError: there are no images, or batches that the processes cannot share."""
+        """Raises UserError: batches that the processes cannot share."""
         if recipe.batch_size % processes.count:
             raise UserError(
                 f"batch size {recipe.batch_size} cannot be divided by {processes.count} processes."
             )
-        if not len(images):
-            raise UserError("no image is left to train on; add images, or hold out fewer.")
         self.recipe, self.seed, self.processes = recipe, seed, processes
         self.augmentation = Augmentation.of(recipe)
         self.known = len(images)  # what follows them are outliers, of none of the classes

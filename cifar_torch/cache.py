@@ -20,17 +20,23 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path(home) / ".cache") / "cifar_torch"
 
 
-def kept(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-    """What `keep` wrote there; None: nothing, or a damaged file."""
+def read_cache(
+    path: Path, fingerprint: str = ""
+) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    """The tensors and the metadata that `write_cache` wrote there, if of that `fingerprint`; None:
+    others, nothing, or a damaged file."""
     try:
         with safe_open(path, "pt") as file:
+            meta = file.metadata() or {}
+            if meta.get("fingerprint", "") != fingerprint:
+                return None
             # Clones, not the file, which may be written anew.
-            return {k: file.get_tensor(k).clone() for k in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            return {k: file.get_tensor(k).clone() for k in file.keys()}, meta  # noqa: SIM118
     except (OSError, SafetensorError):
         return None
 
 
-def keep(path: Path, tensors: dict[str, Tensor], meta: dict[str, str] | None = None) -> None:
+def write_cache(path: Path, tensors: dict[str, Tensor], **meta: str) -> None:
     """Write a safetensors file of the cache, which is there at once and whole. A cache that cannot
     be written stops nobody: that is said."""
     try:

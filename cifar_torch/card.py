@@ -63,6 +63,11 @@ def _measured_on(config: dict[str, Any], metrics: dict[str, Any]) -> str:
     return f"images {other}" if other else _origin(config)
 
 
+def _from_folder(config: dict[str, Any], metrics: dict[str, Any]) -> bool:
+    """Whether it was measured on other images than CIFAR-10 as torchvision loads it."""
+    return bool(metrics.get("measured_on") or config.get("data", {}).get("from_folder", True))
+
+
 def _training(config: dict[str, Any], metrics: dict[str, Any]) -> str:
     data, recipe = config["data"], asdict(Recipe()) | config["recipe"]
     began = config.get("started_from")
@@ -134,7 +139,7 @@ def _front_matter(config: dict[str, Any], metrics: dict[str, Any]) -> str:
         data.eval_results = [
             EvalResult(
                 task_type="image-classification",
-                dataset_type="image-folder",
+                dataset_type="image-folder" if _from_folder(config, metrics) else "cifar10",
                 dataset_name=_measured_on(config, metrics),
                 metric_type="accuracy",
                 metric_value=metrics["accuracy"],

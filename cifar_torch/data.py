@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cifar_torch.errors import ReasonedError, UserError
-from cifar_torch.image_folder import read_image_folder
+from cifar_torch.image_folder import read_image_folder, say_folders_passed_over
 
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -17,7 +17,7 @@ CIFAR10_CLASSES = (
 CIFAR10_ORIGIN = "CIFAR-10 (torchvision)"
 SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation"}
 HELD_OUT_SHARE = 0.1  # of a folder that has no test/ of its own
-SPLIT_SEED = 20_240_411  # splits are part of the data: the same for every run and every seed
+SPLIT_SEED = 20_240_411  # what is held out is part of the data: the same for every run and seed
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,14 @@ class Data:
     class_names: tuple[str, ...]
     origin: str
     from_folder: bool = False  # or a zip of one: not CIFAR-10 as torchvision loads it
-    unused: int = 0  # files of that zip which are no pictures that can be read
+    unused: int = 0  # files of that zip which cannot be read, or are in no folder of a class
 
     def hold_out(self, share: float) -> tuple[Split, Split]:
         """The training images without a fixed `share` of them, and that share."""
-        rest, held = _fixed_split(len(self.train), share)
-        return self.train[rest], self.train[held]
+        count = len(self.train)
+        held = _share_of(count, share)
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(SPLIT_SEED))
+        return self.train[order[held:].sort().values], self.train[order[:held].sort().values]
 
     def normalisation(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of the training pixels / 255, by channel."""
@@ -72,10 +74,9 @@ class Data:
         return [round(v, 4) for v in mean.tolist()], [round(v, 4) for v in std.tolist()]
 
 
-def _fixed_split(count: int, share: float) -> tuple[Tensor, Tensor]:
-    held = min(max(1, round(count * share)), count - 1)
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(SPLIT_SEED))
-    return order[held:].sort().values, order[:held].sort().values
+def _share_of(count: int, share: float) -> int:
+    """How many of `count` images are held out: at least one, but never all."""
+    return min(max(1, round(count * share)), count - 1)
 
 
 def load_data(
@@ -141,8 +142,13 @@ def load_image_folder(folder: str | Path, strict: bool = False, cached: bool = T
     there = [name for name in ("train", "test") if (folder / name).is_dir()]
     if len(there) == 1 and any(path.is_dir() for path in (folder / there[0]).iterdir()):
         missing = "test" if there == ["train"] else "train"
-        raise UserError(f"{folder} has no {missing}/; give it one, or name the other one directly.")
+        raise ReasonedError(
+            "split_missing",
+            f"{folder} has no {missing}/; give it one, or name the other one directly.",
+            missing,
+        )
     if len(there) == 2:  # one alone, without folders in it, is a class, of vehicles for one
+        say_folders_passed_over(folder, there)
         train, names = _load_split(folder / "train", strict, cached)
         test, _ = _load_split(folder / "test", strict, cached, names)
     else:
@@ -181,12 +187,20 @@ def load_test_images(
 
 def _held_out(split: Split) -> Tensor:
     """Which images (N,) bool are the test of a folder that has none of its own: a fixed tenth of
-    each class, whatever the classes' order."""
+    each class, whatever the classes' order. It is those whose pixels have the lowest hashes, so
+    that a picture that is added later brings at most one of the others into the test."""
+    hashes = torch.tensor([_hash(image) for image in split.images])
     held = torch.zeros(len(split), dtype=torch.bool)
     for label in split.labels.unique():
         indices = (split.labels == label).nonzero().flatten()
-        held[indices[_fixed_split(len(indices), HELD_OUT_SHARE)[1]]] = True
+        lowest = hashes[indices].argsort(stable=True)[: _share_of(len(indices), HELD_OUT_SHARE)]
+        held[indices[lowest]] = True
     return held
+
+
+def _hash(image: Tensor) -> int:
+    digest = hashlib.blake2b(image.contiguous().numpy().data, digest_size=7)
+    return int.from_bytes(digest.digest(), "big")  # of 56 bits, which an int64 holds
 
 
 def _load_split(

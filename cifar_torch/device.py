@@ -2,12 +2,13 @@
 
 import ctypes
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-from cifar_torch.errors import UserError
+from cifar_torch.errors import ReasonedError, UserError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISION_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
@@ -80,6 +81,20 @@ def keep_memory() -> bool:
     if not (mallopt(m_mmap_threshold, 1 << 30) or mallopt(m_mmap_threshold, 1 << 25)):
         return False
     return bool(mallopt(m_top_pad, 1 << 28) and mallopt(m_trim_threshold, (1 << 31) - 1))
+
+
+@contextmanager
+def out_of_memory_told() -> Iterator[None]:
+    """Raises UserError in place of PyTorch's errors where memory does not suffice."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        if not known and "can't allocate memory" not in str(error):  # the CPU's has no class
+            raise
+        raise ReasonedError(
+            "memory", "there is not enough memory; a smaller --batch-size needs less of it."
+        ) from error
 
 
 def describe_hardware(device: torch.device, processes: int = 1) -> str:

@@ -5,16 +5,16 @@ import json
 import os
 import sys
 import unicodedata
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from tqdm import tqdm
 
-from cifar_torch.cache import cache_folder, keep
+from cifar_torch.cache import cache_folder, read_cache, write_cache
 from cifar_torch.errors import ReasonedError, UserError
 from cifar_torch.files import require_text
 from cifar_torch.images import (
@@ -29,9 +29,6 @@ from cifar_torch.images import (
 
 PREPROCESSING = 3  # counts its changes: pictures cached before the last one are read anew
 
-# Images (N, 3, 32, 32) uint8, labels (N,) int64, and why each of the others could not be read.
-Decoded = tuple[Tensor, Tensor, tuple[str, ...]]
-
 
 def read_image_folder(
     folder: Path,
@@ -45,12 +42,15 @@ def read_image_folder(
     require_text(folder)
     files, names = _list_images(folder, class_names)
     cache, fingerprint = _cache_file(folder), _fingerprint(folder, files, names)
-    found = _read_cache(cache, fingerprint) if cached else None
-    if found is None:
-        found = _decode(folder, files)
+    found = read_cache(cache, fingerprint) if cached else None
+    if found:
+        tensors, meta = found
+        images, labels, skipped = tensors["images"], tensors["labels"], json.loads(meta["skipped"])
+    else:
+        images, labels, skipped = _decode(folder, files)
         if cached:
-            _write_cache(cache, fingerprint, *found)
-    images, labels, skipped = found
+            tensors = {"images": images, "labels": labels}
+            write_cache(cache, tensors, fingerprint=fingerprint, skipped=json.dumps(skipped))
     if skipped and strict:
         raise UserError(f"{skipped[0]} Without --strict it is skipped.")
     if skipped:
@@ -103,16 +103,22 @@ def _list_images(
         raise UserError(f"there is no folder {folder}.")
     found = _class_folders(folder)
     if not found:
-        raise UserError(
+        raise ReasonedError(
+            "no_folders",
             f"{folder} has no subfolders; put the images of each class in a folder named after it, "
-            f"as in {folder / 'cat'}/1.jpg."
+            f"as in {folder / 'cat'}/1.jpg.",
+            folder.name,
         )
     if class_names is None:
         if len(found) < 2:
             (only,) = found
             _, deeper, _ = next(os.walk(folder / only), ("", [], []))
             hint = f" Are they one level down, in {folder / only}?" if deeper else ""
-            raise UserError(f"{folder} has one class only ({only}); at least 2 are needed.{hint}")
+            raise ReasonedError(
+                "one_class",
+                f"{folder} has one class only ({only}); at least 2 are needed.{hint}",
+                only,
+            )
         class_names = tuple(found)
     elif set(found) != set(class_names):
         lacking, odd = set(class_names) - set(found), set(found) - set(class_names)
@@ -178,7 +184,18 @@ def say_passed_over(folder: Path, files: list[Path]) -> None:
     )
 
 
-def _decode(folder: Path, files: list[tuple[str, int]]) -> Decoded:
+def say_folders_passed_over(folder: Path, read: Collection[str]) -> None:
+    """Print which folders of `folder` are not among those that are `read`."""
+    others = [name for name in _class_folders(folder).values() if name not in read]
+    if others:
+        print(
+            f"Passed over in {folder}: {', '.join(others)}; {' and '.join(read)} are read.",
+            file=sys.stderr,
+        )
+
+
+def _decode(folder: Path, files: list[tuple[str, int]]) -> tuple[Tensor, Tensor, list[str]]:
+    """Images (N, 3, 32, 32) uint8, labels (N,) int64, and why the others cannot be read."""
     images = np.empty((len(files), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     broken: dict[int, str] = {}
 
@@ -191,13 +208,14 @@ def _decode(folder: Path, files: list[tuple[str, int]]) -> Decoded:
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         work = pool.map(decode, range(len(files)))
-        for _ in tqdm(work, f"Reading {folder}", len(files), unit="img", leave=False):
+        bar = tqdm(work, f"Reading {folder}", len(files), unit="img", leave=False, disable=None)
+        for _ in bar:
             pass
     good = np.array([i for i in range(len(files)) if i not in broken], dtype=np.int64)
     return (
         torch.from_numpy(images[good]).permute(0, 3, 1, 2).contiguous(),
         torch.tensor([files[i][1] for i in good], dtype=torch.int64),
-        tuple(broken[i] for i in sorted(broken)),
+        [broken[i] for i in sorted(broken)],
     )
 
 
@@ -217,22 +235,3 @@ def _fingerprint(folder: Path, files: list[tuple[str, int]], names: tuple[str, .
         digest.update(os.fsencode(path) + b"\0")
         digest.update(f"{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
-
-
-def _read_cache(path: Path, fingerprint: str) -> Decoded | None:
-    try:
-        with safe_open(path, "pt") as file:
-            meta = file.metadata()
-            if meta["fingerprint"] != fingerprint:
-                return None
-            skipped = tuple(json.loads(meta["skipped"]))
-            return file.get_tensor("images"), file.get_tensor("labels"), skipped
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
-        return None  # no cache, or a damaged one: the images themselves are still there
-
-
-def _write_cache(
-    path: Path, fingerprint: str, images: Tensor, labels: Tensor, skipped: tuple[str, ...]
-) -> None:
-    meta = {"fingerprint": fingerprint, "skipped": json.dumps(skipped)}
-    keep(path, {"images": images, "labels": labels}, meta)

@@ -54,9 +54,21 @@ def open_image(source: ImageSource, name: str | None = None) -> Image.Image:
     Raises ImageError.
     """
     if isinstance(source, np.ndarray):
-        source = Image.fromarray(source)
+        shape, dtype = source.shape, source.dtype
+        try:
+            source = Image.fromarray(source)
+        except TypeError as error:
+            raise ImageError(
+                "unreadable",
+                f"an array {shape} of {dtype} is no picture; (H, W, 3) or (H, W) of uint8 is.",
+            ) from error
     if isinstance(source, Image.Image):
-        return _to_rgb(ImageOps.exif_transpose(source))
+        try:  # an opened file is read only now
+            return _to_rgb(ImageOps.exif_transpose(source))
+        except OSError as error:
+            raise ImageError(
+                "broken", f"{name or 'This picture'} is cut off or damaged ({error})."
+            ) from error
     if isinstance(source, (str, Path)):
         name = name or Path(source).name or str(source)
         try:

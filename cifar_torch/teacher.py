@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cifar_torch.augmentation import MIRRORED, Augmentation
-from cifar_torch.cache import cache_folder, keep, kept
+from cifar_torch.cache import cache_folder, read_cache, write_cache
 from cifar_torch.data import Split
-from cifar_torch.errors import UserError
+from cifar_torch.errors import ReasonedError
 
 VERSION = 2  # counts the changes of the teachers' training: cached answers of before are not taken
 SEED = 20_240_404  # the same teachers for every run on the same images
@@ -161,17 +161,18 @@ class Teachers:
 
     def _answers_of(self, number: int) -> Tensor:
         path = self._file(f"answers-{number}", astuple(self.seen))
-        found = kept(path)
+        found = read_cache(path)
         answers = [*found[0]["answers"]] if found else []
         if len(answers) < VIEWS:
             network = self._train(number)
             for view in range(len(answers), VIEWS):
                 answers.append(self._look(number, network, view))
                 if not answers[-1].isfinite().all():
-                    raise UserError(
-                        "the teachers cannot learn these images; train without: --teacher 0."
+                    raise ReasonedError(
+                        "teachers",
+                        "the teachers cannot learn these images; train without: --teacher 0.",
                     )
-                keep(path, {"answers": torch.stack(answers)})
+                write_cache(path, {"answers": torch.stack(answers)})
         return torch.stack(answers[:VIEWS])
 
     def _file(self, name: str, *more: object) -> Path:
@@ -202,6 +203,7 @@ class Teachers:
             initial=first,
             unit="epoch",
             leave=False,
+            disable=None,
         ):
             generator = torch.Generator().manual_seed(SEED + TEACHERS * epoch + number)
             order = torch.randperm(len(images), generator=generator).to(device)
@@ -221,7 +223,7 @@ class Teachers:
                 )
                 optimizer.step(loss, epoch * steps + i)
             state = {str(i): t for i, t in enumerate(optimizer.tensors)}
-            keep(path, state, {"epoch": str(epoch + 1)})
+            write_cache(path, state, epoch=str(epoch + 1))
         return network
 
     def _logits(self, network: TeacherNet, images: Tensor) -> Tensor:
@@ -236,7 +238,7 @@ class Teachers:
         images, answers = self.images.images, []
         draws = draw_view(view, len(images), self.seen).to(images.device)
         batches = torch.arange(len(images), device=images.device).split(BATCH)
-        for chosen in tqdm(batches, f"Its view {view + 1}/{VIEWS}", leave=False):
+        for chosen in tqdm(batches, f"Its view {view + 1}/{VIEWS}", leave=False, disable=None):
             self.before_step((number + 1) * self.epochs - 1)
             logits = self._logits(network, self.seen(images, draws, chosen))
             answers.append(logits.softmax(dim=1).half())
@@ -251,7 +253,7 @@ def draw_view(view: int, count: int, augmentation: Augmentation) -> Tensor:
 
 def _resume(path: Path, state: list[Tensor]) -> int:
     """Put a training's values into `state`; the epochs that it had done."""
-    found = kept(path)
+    found = read_cache(path)
     if not found:
         return 0
     tensors, meta = found

@@ -24,7 +24,13 @@ from cifar_torch.checkpoint import (
     versions,
 )
 from cifar_torch.data import Data, Split
-from cifar_torch.device import PRECISION_NAMES, choose_precision, describe_hardware, prepare_cpu
+from cifar_torch.device import (
+    PRECISION_NAMES,
+    choose_precision,
+    describe_hardware,
+    out_of_memory_told,
+    prepare_cpu,
+)
 from cifar_torch.errors import ReasonedError, UserError
 from cifar_torch.evaluation import (
     acceptance_threshold,
@@ -75,7 +81,7 @@ def train(
     it alone returns the checkpoint. Raises UserError.
     """
     prepare_cpu()
-    with join_processes(device) as processes, ExitStack() as stack:
+    with out_of_memory_told(), join_processes(device) as processes, ExitStack() as stack:
         going_on = processes.from_first(lambda: resume or processes.restarted)
 
         def claim() -> None:

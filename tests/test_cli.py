@@ -154,6 +154,14 @@ def test_a_card_tells_other_images_than_the_checkpoints_own(tmp_path):
     assert "photos" not in found  # those were told from other test images
     assert "On 10 images (of the folder ten): accuracy" in card
     assert ModelCard(card).data.eval_results[0].dataset_name == "images of the folder ten"
+    other = write_ten(tmp_path / "other")  # a folder of the same name, with other images
+    shutil.copy(next(other.rglob("*.png")), other / "test" / "cat" / "1.png")
+    found["photos"] = before["photos"]
+    (own / "metrics.json").write_text(json.dumps(found))
+    assert call_cifar_torch("evaluate", own, "--image-folder", ten, "--save").returncode == 0
+    assert "photos" in json.loads((own / "metrics.json").read_text())
+    assert call_cifar_torch("evaluate", own, "--image-folder", other, "--save").returncode == 0
+    assert "photos" not in json.loads((own / "metrics.json").read_text())
     config = json.loads((own / "config.json").read_text())
     images = load_test_images(ten, CIFAR10_CLASSES)
     config["data"]["test_fingerprint"] = images.fingerprint()

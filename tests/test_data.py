@@ -162,6 +162,26 @@ def test_the_pages_test_images_are_those_that_training_held_out(tmp_path, monkey
     assert len(images_of(KINDS)) < len(held_out)
 
 
+def test_added_pictures_bring_few_others_from_training_into_the_test(folder):
+    write_image_folder(folder, 40)
+    before = load_image_folder(folder)
+    known = {image.numpy().tobytes() for image in before.train.images}
+    more = write_image_folder(folder.with_name("more"), 50)  # the same 40 and ten others
+    for path in more.rglob("*.png"):
+        (folder / path.relative_to(more)).write_bytes(path.read_bytes())
+    after = load_image_folder(folder)
+    assert len(after.test) == len(before.test) + len(KINDS)
+    moved = [image for image in after.test.images if image.numpy().tobytes() in known]
+    assert len(moved) <= len(KINDS)
+
+
+def test_folders_beside_train_and_test_are_told(folder, capsys):
+    for name in ("train", "test", "val"):
+        write_image_folder(folder / name, 2)
+    load_image_folder(folder)
+    assert f"Passed over in {folder}: val; train and test are read." in capsys.readouterr().err
+
+
 def test_a_class_may_be_called_train(folder):
     write_image_folder(folder, 3)
     (folder / KINDS[0]).rename(folder / "train")

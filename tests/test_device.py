@@ -46,3 +46,16 @@ print((denormals * 0.5).view(torch.int32).count_nonzero().item())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "0", done.stderr
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")])
+def test_too_little_memory_gets_a_sentence(error):
+    with pytest.raises(UserError, match="a smaller --batch-size"), device.out_of_memory_told():
+        raise error
+    with pytest.raises(UserError, match="a smaller --batch-size"), device.out_of_memory_told():
+        torch.empty(1 << 60, dtype=torch.uint8)
+
+
+def test_other_errors_stay_what_they_are():
+    with pytest.raises(RuntimeError, match="shapes"), device.out_of_memory_told():
+        torch.ones(2, 3) @ torch.ones(2, 3)

@@ -373,6 +373,17 @@ def test_a_damaged_file_leaves_the_network_nothing_to_see():
     assert caught.value.reason == "broken"
 
 
+def test_what_pillow_has_opened_and_cannot_read_gets_a_sentence():
+    data = encode(photograph(640, 480), "JPEG")
+    with pytest.raises(ImageError, match="is cut off or damaged"):
+        open_image(Image.open(io.BytesIO(data[: len(data) // 2])))
+
+
+def test_an_array_that_is_no_picture_gets_a_sentence():
+    with pytest.raises(ImageError, match=r"\(8, 8, 3\) of float32 is no picture"):
+        open_image(np.zeros((8, 8, 3), np.float32))
+
+
 def test_missing_file_and_directory(tmp_path: Path):
     for path, words in (
         (tmp_path / "no.png", "no.png: No such file"),

@@ -29,10 +29,6 @@ SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 Phase = Literal["idle", "reading", "training", "done", "stopped", "failed"]
 
 
-class TrainingError(ReasonedError):
-    """A run that cannot start. `reason` is one of "name", "taken" or "busy"."""
-
-
 @dataclass(frozen=True)
 class Status:
     """Where the run is. When it failed, `error` is what was wrong; `resumed`, when it goes on with
@@ -78,19 +74,19 @@ class Runner:
     ) -> None:
         """Train into `checkpoints/name` on what `load` gives, from the weights of another or from
         random ones; a run of that name that was stopped goes on. `images` says in a word what
-        `load` gives, to tell a double click from another visitor. Raises TrainingError."""
+        `load` gives, to tell a double click from another visitor. Raises ReasonedError."""
         if not SAFE_NAME.fullmatch(name):
-            raise TrainingError("name", f"{name!r} cannot be the name of a checkpoint.")
+            raise ReasonedError("name", f"{name!r} cannot be the name of a checkpoint.")
         asked = (name, recipe, images, start_from and start_from.folder)
         with self._lock:
             if self.status.running:
                 if self._asked == asked:  # a double click
                     return
-                raise TrainingError("busy", f"{self.status.name} is being trained already.")
+                raise ReasonedError("busy", f"{self.status.name} is being trained already.")
             out = self.checkpoints / name
             resume = (out / STATE).exists()
             if not resume and (name in self.classifiers.names() or out.exists()):
-                raise TrainingError("taken", f"there is a checkpoint {name!r} already.")
+                raise ReasonedError("taken", f"there is a checkpoint {name!r} already.")
             self._stop.clear()
             self._asked = asked
             self.status = Status("reading", name, resumed=resume)

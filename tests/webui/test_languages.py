@@ -174,7 +174,7 @@ def test_every_text_that_the_pages_ask_for_is_there():
 
 def test_every_reason_of_an_error_has_its_text():
     given = set()
-    calls = r'(?:ReasonedError|TrainingError|ZipError|ImageError|without_paths)\(\s*"([a-z_]+)"'
+    calls = r'(?:ReasonedError|ImageError|without_paths)\(\s*"([a-z_]+)"'
     for file in (ROOT / "cifar_torch").rglob("*.py"):
         given |= {f"error.{reason}" for reason in re.findall(calls, file.read_text("utf-8"))}
     assert len(given) > 15

@@ -12,12 +12,12 @@ from cifar_torch import training
 from cifar_torch.checkpoint import STATE
 from cifar_torch.classifier import Classifiers
 from cifar_torch.data import Data, load_image_folder
-from cifar_torch.errors import UserError
+from cifar_torch.errors import ReasonedError, UserError
 from cifar_torch.progress import Progress, Stopped
 from cifar_torch.recipes import get_recipe
 from cifar_torch.webui import train
 from cifar_torch.webui.page import explained
-from cifar_torch.webui.runner import Runner, Status, TrainingError
+from cifar_torch.webui.runner import Runner, Status
 from cifar_torch.webui.words import Words
 from tests.pictures import write_image_folder
 from tests.server import ROOT
@@ -35,7 +35,7 @@ def test_a_run_that_has_ended_is_shown_with_its_last_epoch(tmp_path):
 
 def test_no_model_is_trained_under_the_name_of_another(tmp_path):
     runner = Runner(Classifiers(tmp_path, default=ROOT / "checkpoints" / "report"))
-    with pytest.raises(TrainingError, match="there is a checkpoint 'report' already"):
+    with pytest.raises(ReasonedError, match="there is a checkpoint 'report' already"):
         runner.start("report", get_recipe("report"), lambda: pytest.fail("it began"))
 
 
@@ -49,7 +49,7 @@ def test_a_second_click_is_none_if_it_is_for_other_pictures(tmp_path):
 
     runner.start("mine", get_recipe("report"), load, images="a.zip")
     runner.start("mine", get_recipe("report"), load, images="a.zip")
-    with pytest.raises(TrainingError, match="mine is being trained already"):
+    with pytest.raises(ReasonedError, match="mine is being trained already"):
         runner.start("mine", get_recipe("report"), load, images="b.zip")
     ended.set()
     wait_until(lambda: not runner.status.running)
