@@ -207,7 +207,10 @@ def _photos(photos: dict[str, Any]) -> str:
     ]
     if not told:
         return table
-    return f"{table}\n\nAUROC of the unknown things {', '.join(told)}."
+    return (
+        f"{table}\n\nAUROC of the unknown things {', '.join(told)}. Of a photograph the view that "
+        "looks least familiar counts; a test image of 32x32 pixels has one."
+    )
 
 
 def _cell(name: str) -> str:
