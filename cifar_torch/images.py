@@ -1,6 +1,7 @@
 """Any picture that people have -> RGB -> the 32x32 pixels that the network sees."""
 
 import io
+import os
 import re
 import warnings
 from contextlib import suppress
@@ -72,9 +73,11 @@ def open_image(source: ImageSource, name: str | None = None) -> Image.Image:
     if isinstance(source, (str, Path)):
         name = name or Path(source).name or str(source)
         try:
-            if Path(source).stat().st_size > MAX_BYTES:
+            with Path(source).open("rb") as file:
+                large = os.fstat(file.fileno()).st_size > MAX_BYTES
+                source = b"" if large else file.read(MAX_BYTES + 1)  # a device has no size
+            if large or len(source) > MAX_BYTES:
                 raise _too_large(name)
-            source = Path(source).read_bytes()
         except OSError as error:
             raise ImageError("missing", f"{name}: {error.strerror or error}.") from error
     elif not isinstance(source, bytes):

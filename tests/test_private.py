@@ -139,14 +139,15 @@ def test_a_call_cannot_name_a_file_of_the_server(app, checkpoint):
         ({"path": str(checkpoint / "curves.png")}, "event: error"),
         ({"path": str(EXAMPLES / "cat.png")}, "event: error"),
         ({"path": "docs/app.png"}, "event: error"),
+        ({"path": f"{sent.json()[0]}/../../../../etc/passwd"}, "event: error"),
         ({"path": None, "url": (EXAMPLES / "cat.png").as_uri()}, "event: error"),
     ):
-        data = {**named, "meta": {"_type": "gradio.FileData"}}
-        base = f"{app.url}/gradio_api/call/classify"
-        started = httpx.post(base, json={"data": [data, ""]})
-        assert started.status_code == 200, named
-        events = httpx.get(f"{base}/{started.json()['event_id']}", timeout=30).text
-        assert ending in events, named
+        for meta in ({"meta": {"_type": "gradio.FileData"}}, {}):
+            base = f"{app.url}/gradio_api/call/classify"
+            started = httpx.post(base, json={"data": [named | meta, ""]})
+            assert started.status_code == 200, named
+            events = httpx.get(f"{base}/{started.json()['event_id']}", timeout=30).text
+            assert ending in events, (named, meta)
 
 
 def test_a_stranger_gets_nothing_without_the_password(guarded):

@@ -2,6 +2,7 @@
 
 import gradio as gr
 from gradio.data_classes import ImageData
+from gradio.utils import get_upload_folder, is_in_or_equal
 
 
 class Picture(gr.Image):
@@ -13,6 +14,11 @@ class Picture(gr.Image):
     is_template = True  # the browser shows it as a gr.Image
 
     def preprocess(self, payload: ImageData | None) -> str | None:
-        if payload is not None and payload.path is None:
+        if payload is None:
+            return None
+        if payload.path is None:
             return super().preprocess(payload)  # type: ignore[return-value]
-        return payload.path if payload else None
+        # Gradio asks that only where a call calls its picture a file, which it may leave out.
+        if not is_in_or_equal(payload.path, get_upload_folder()):
+            raise gr.Error("This picture was not uploaded.", print_exception=False)
+        return payload.path
