@@ -4,6 +4,7 @@ import asyncio
 import queue
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +13,7 @@ from cifar_torch.classifier import Answer, Classifiers
 from cifar_torch.images import ImageSource, look_at
 
 DECODERS = 2  # threads; Pillow releases the interpreter's lock while it decodes
+NO_TURNS = nullcontext()
 MAX_BATCH = 16  # pictures of one pass; 64 would be 5% quicker, and fragment 150 MB more memory
 
 
@@ -40,12 +42,18 @@ class Batcher:
         threading.Thread(target=self._work, name="batcher", daemon=True).start()
 
     async def classify(
-        self, source: ImageSource, model: str | None = None, name: str | None = None
+        self,
+        source: ImageSource,
+        model: str | None = None,
+        name: str | None = None,
+        turns: AbstractAsyncContextManager[object] = NO_TURNS,
     ) -> tuple[str, Answer]:
         """The checkpoint's name and its answer for a picture as `open_image` takes it; `name` is
-        what errors call it. Raises ImageError, and what `Classifiers.get` raises."""
+        what errors call it, `turns` is entered while it is decoded. Raises ImageError, and what
+        `Classifiers.get` raises."""
         loop = asyncio.get_running_loop()
-        views = await loop.run_in_executor(self._decoders, look_at, source, name)
+        async with turns:
+            views = await loop.run_in_executor(self._decoders, look_at, source, name)
         return await asyncio.wrap_future(self.submit(model, views))
 
     def submit(self, model: str | None, views: np.ndarray) -> Future[tuple[str, Answer]]:

@@ -12,13 +12,13 @@ from starlette.requests import ClientDisconnect
 import cifar_torch
 from cifar_torch.api.guard import Guard
 from cifar_torch.api.schema import CLASSIFY, SECURITY_SCHEMES, Answers, PictureAnswer
-from cifar_torch.api.uploads import MAX_UPLOAD, RefusedError, drop_body, read_pictures
+from cifar_torch.api.uploads import RefusedError, drop_body, read_pictures
 from cifar_torch.classifier import UnknownModelError
 from cifar_torch.errors import UserError
 from cifar_torch.images import ImageError
-from cifar_torch.serving import Batcher
+from cifar_torch.serving import DECODERS, Batcher
 
-PLACE = 2 * 1024 * 1024  # bytes: a larger request takes several, as all are kept in memory
+PLACE = 2 * 1024 * 1024  # bytes: what brings more takes several, as all is kept in memory
 PLACES = 128  # for requests at a time: who came later would wait for half a minute
 
 
@@ -52,11 +52,7 @@ class Service:
     ) -> Response:
         """The answer to POST /api/classify."""
         try:
-            places = _places(request)
-            if self._taken + places > PLACES:
-                await drop_body(request)
-                raise RefusedError(503, "busy", "Too many requests at a time; try again later.")
-            answers = await self._answers(request, places, model or None)  # none for ?model=, too
+            answers = await self._answers(request, model or None)  # none for ?model=, too
         except RefusedError as error:
             return error.response()
         except UnknownModelError as error:
@@ -74,29 +70,39 @@ class Service:
         )
 
     async def _answers(
-        self, request: Request, places: int, model: str | None
+        self, request: Request, model: str | None
     ) -> list[tuple[str | None, PictureAnswer]]:
-        self._taken += places
+        places = received = 0
+
+        def take(size: int) -> None:
+            nonlocal places, received
+            received += size
+            more = max(1, -(-received // PLACE)) - places
+            if self._taken + more > PLACES:
+                raise RefusedError(503, "busy", "Too many requests at a time; try again later.")
+            self._taken += more
+            places += more
+
         try:
-            pictures = await read_pictures(request)
+            take(0)
+        except RefusedError:
+            await drop_body(request)
+            raise
+        try:
+            pictures = await read_pictures(request, take)
             if model:
                 self._batcher.classifiers.check(model)
-            return await asyncio.gather(*(self._answer(model, *picture) for picture in pictures))
+            turns = asyncio.Semaphore(DECODERS)  # other requests are not to wait for all of them
+            return await asyncio.gather(*(self._answer(model, turns, *p) for p in pictures))
         finally:
             self._taken -= places
 
     async def _answer(
-        self, model: str | None, name: str | None, data: bytes
+        self, model: str | None, turns: asyncio.Semaphore, name: str | None, data: bytes
     ) -> tuple[str | None, PictureAnswer]:
         """The name of the checkpoint, and what it says of one picture."""
         try:
-            used, answer = await self._batcher.classify(data, model, name)
+            used, answer = await self._batcher.classify(data, model, name, turns)
         except ImageError as error:
             return None, PictureAnswer.of_error(name, error)
         return used, PictureAnswer.of(name, answer)
-
-
-def _places(request: Request) -> int:
-    """How many a request takes, by what it says that it brings."""
-    size = min(int(request.headers.get("content-length", MAX_UPLOAD)), MAX_UPLOAD)
-    return max(1, -(-size // PLACE))

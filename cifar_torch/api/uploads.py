@@ -1,7 +1,7 @@
 """The pictures that a request brings, within limits."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ MAX_PICTURES = 64  # of one request
 PATIENCE = 60.0  # seconds for a request to arrive; a slow one takes the place of another
 
 T = TypeVar("T")
+Body = AsyncGenerator[bytes, None]
 
 
 class RefusedError(Exception):
@@ -30,15 +31,18 @@ class RefusedError(Exception):
         return JSONResponse(content, self.status, headers)
 
 
-async def read_pictures(request: Request) -> list[tuple[str | None, bytes]]:
-    """Names and contents of the files that a request brings. Raises RefusedError."""
-    return await _in_time(_read(request))
+async def read_pictures(
+    request: Request, take: Callable[[int], None]
+) -> list[tuple[str | None, bytes]]:
+    """Names and contents of the files that a request brings. `take` is called with the number of
+    bytes whenever some arrive, and may refuse them. Raises RefusedError."""
+    return await _in_time(_read(request, _body(request, take)))
 
 
 async def drop_body(request: Request) -> None:
     """Read what a request brings, as most clients hear nothing before they have sent it."""
     with suppress(RefusedError):
-        await _in_time(_drop(request))
+        await _in_time(_drop(_body(request)))
 
 
 async def _in_time(reading: Awaitable[T]) -> T:
@@ -49,13 +53,13 @@ async def _in_time(reading: Awaitable[T]) -> T:
         raise RefusedError(408, "slow", message) from error
 
 
-async def _read(request: Request) -> list[tuple[str | None, bytes]]:
+async def _read(request: Request, body: Body) -> list[tuple[str | None, bytes]]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        return await _read_form(request)
+        return await _read_form(request, body)
     if kind.startswith("image/") or kind in ("", "application/octet-stream"):
-        return [(None, b"".join([chunk async for chunk in _body(request)]))]
-    await _drop(request)
+        return [(None, b"".join([chunk async for chunk in body]))]
+    await _drop(body)
     raise RefusedError(
         415,
         "content_type",
@@ -68,9 +72,9 @@ class _FormParser(MultiPartParser):
     spool_max_size = MAX_UPLOAD  # in memory: what visitors send never reaches the disk
 
 
-async def _read_form(request: Request) -> list[tuple[str | None, bytes]]:
+async def _read_form(request: Request, body: Body) -> list[tuple[str | None, bytes]]:
     try:
-        parser = _FormParser(request.headers, _body(request), max_files=MAX_PICTURES)
+        parser = _FormParser(request.headers, body, max_files=MAX_PICTURES)
         form = await parser.parse()
     except (MultiPartException, UnicodeError) as error:
         message = f"The form cannot be read: {str(error).rstrip('.')}."
@@ -91,23 +95,32 @@ def _valid_unicode(name: str | None) -> str:
     return (name or "").encode("utf-8", "replace").decode()
 
 
-async def _body(request: Request) -> AsyncGenerator[bytes, None]:
-    """The body piece by piece. Raises RefusedError where it is larger than MAX_UPLOAD.
+async def _body(request: Request, take: Callable[[int], None] = lambda size: None) -> Body:
+    """The body piece by piece. Raises RefusedError where it is larger than MAX_UPLOAD, or `take`
+    refuses it.
 
     What is too much is read and dropped, within reason.
     """
-    size = 0
+    size, refused = 0, None
     async for chunk in request.stream():
         size += len(chunk)
-        if size <= MAX_UPLOAD:
-            yield chunk
-        elif size > 8 * MAX_UPLOAD:
+        if size > 8 * MAX_UPLOAD:
             break
-    if size > MAX_UPLOAD:
-        message = f"At most {MAX_UPLOAD >> 20} MB can be sent in one request."
-        raise RefusedError(413, "too_large", message)
+        if size > MAX_UPLOAD:
+            message = f"At most {MAX_UPLOAD >> 20} MB can be sent in one request."
+            refused = RefusedError(413, "too_large", message)
+        if refused:
+            continue
+        try:
+            take(len(chunk))
+        except RefusedError as error:
+            refused = error
+        else:
+            yield chunk
+    if refused:
+        raise refused
 
 
-async def _drop(request: Request) -> None:
-    async for _ in _body(request):
+async def _drop(body: Body) -> None:
+    async for _ in body:
         pass

@@ -1,5 +1,6 @@
 """POST /api/classify: many at once, large files, and clients that do not send what they said."""
 
+import asyncio
 import io
 import socket
 import tempfile
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cifar_torch import serving
 from cifar_torch.api import MAX_UPLOAD, routes, uploads
 from cifar_torch.api.uploads import MAX_PICTURES
 from cifar_torch.classifier import Answer, Classifiers
+from cifar_torch.images import look_at
 from cifar_torch.serving import Batcher
 from tests.api.client import ACCOUNT, assert_answer, picture, post_files, post_raw, refusal, serve
 
@@ -120,6 +123,44 @@ def test_a_large_request_takes_the_place_of_several(classifiers, monkeypatch):
         assert post_raw(url, picture()).status_code == 200
 
 
+def test_a_request_takes_the_place_of_what_it_brings_not_of_what_it_announces(
+    classifiers, monkeypatch
+):
+    monkeypatch.setattr(routes, "PLACES", 2)
+    for url in serve(classifiers):
+        with idle_request(url, announced=uploads.MAX_UPLOAD):
+            assert post_raw(url, picture()).status_code == 200
+
+
+def test_a_request_of_many_pictures_leaves_others_their_turn(classifiers, monkeypatch):
+    order, waiting, go_on = [], threading.Semaphore(0), threading.Event()
+    classify = Batcher.classify
+
+    def look_slowly(source, name):
+        order.append(name)
+        waiting.release()
+        assert go_on.wait(10)
+        return look_at(source, name)
+
+    async def noted(self, source, model, name, turns):
+        if name is None:
+            asyncio.get_running_loop().call_later(0.05, waiting.release)
+        return await classify(self, source, model, name, turns)
+
+    monkeypatch.setattr(serving, "look_at", look_slowly)
+    monkeypatch.setattr(Batcher, "classify", noted)
+    for url in serve(classifiers):
+        with ThreadPoolExecutor(2) as pool:
+            many = pool.submit(post_files, url, *((f"{i}.png", picture()) for i in range(8)))
+            for _ in range(serving.DECODERS):
+                assert waiting.acquire(timeout=10)
+            one = pool.submit(post_raw, url, picture())
+            assert waiting.acquire(timeout=10)
+            go_on.set()
+            assert one.result(10).status_code == many.result(10).status_code == 200
+    assert len(order) == 9 and order.index(None) == serving.DECODERS
+
+
 def test_requests_that_do_not_arrive_make_room(classifiers, monkeypatch):
     monkeypatch.setattr(uploads, "PATIENCE", 0.5)
     monkeypatch.setattr(routes, "PLACES", 1)
@@ -132,13 +173,13 @@ def test_requests_that_do_not_arrive_make_room(classifiers, monkeypatch):
             assert status(unknown) == 401
 
 
-def idle_request(url: str) -> socket.socket:
+def idle_request(url: str, announced: int = 10) -> socket.socket:
     """One whose picture is never sent."""
     host, port = url.removeprefix("http://").split(":")
     idle = socket.create_connection((host, int(port)), timeout=10)
     idle.sendall(
         b"POST /api/classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
-        b"Content-Length: 10\r\n\r\n"
+        b"Content-Length: %d\r\n\r\n" % announced
     )
     return idle
 
