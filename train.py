@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from cifar_torch.console import run_command
+from cifar_torch.console import named_path, run_command
 from cifar_torch.errors import UserError
 from cifar_torch.recipes import DEFAULT_RECIPE, KNOBS, RECIPES, changed, choices
 
@@ -27,7 +27,9 @@ def parser() -> argparse.ArgumentParser:
         help="report: as the report trained; fast: its accuracy in the least time; best: the most "
         f"that this network can hold (default: {DEFAULT_RECIPE.name})",
     )
-    p.add_argument("--out", type=Path, help="checkpoint folder to write (default: runs/RECIPE)")
+    p.add_argument(
+        "--out", type=named_path, help="checkpoint folder to write (default: runs/RECIPE)"
+    )
     p.add_argument(
         "--resume",
         action="store_true",
@@ -36,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--start-from",
-        type=Path,
+        type=named_path,
         metavar="FOLDER",
         help="checkpoint whose weights are trained on, with its normalisation, instead of random "
         "ones; where its classes are not yours, the last layer begins anew",
@@ -62,11 +64,14 @@ def parser() -> argparse.ArgumentParser:
     )
     data = p.add_argument_group("data")
     data.add_argument(
-        "--data", type=Path, default=Path("data"), help="folder of CIFAR-10, downloaded if need be"
+        "--data",
+        type=named_path,
+        default=Path("data"),
+        help="folder of CIFAR-10, downloaded if need be",
     )
     data.add_argument(
         "--image-folder",
-        type=Path,
+        type=named_path,
         help="train on a folder of class-named subfolders of images instead, with train/ and test/ "
         "above them or without (then a fixed tenth is the test)",
     )
@@ -115,6 +120,11 @@ def _train(args: argparse.Namespace, arguments: list[str]) -> int:
     from cifar_torch.run import begun_with
     from cifar_torch.training import train
 
+    if args.image_folder and out.resolve().is_relative_to(args.image_folder.resolve()):
+        raise UserError(
+            f"{out} lies in the folder of the images, where it would be taken for a class; choose "
+            "another --out."
+        )
     prepare_cpu()  # before --start-from is loaded, which makes threads
     begun = begun_with(out) if args.resume else None
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cifar_torch.console import run_command
+from cifar_torch.console import named_path, run_command
 from cifar_torch.errors import UserError
 
 if TYPE_CHECKING:  # --help should not wait for torch
@@ -27,32 +27,32 @@ def parser() -> argparse.ArgumentParser:
         "images", nargs="+", metavar="IMAGE", help="picture files, and folders of them at any depth"
     )
     c.add_argument(
-        "--checkpoint", type=Path, default=DEFAULT_CHECKPOINT, help="default: %(default)s"
+        "--checkpoint", type=named_path, default=DEFAULT_CHECKPOINT, help="default: %(default)s"
     )
     c.add_argument("--json", action="store_true", help="one JSON object per line")
     c.set_defaults(run=predict)
 
     c = commands.add_parser("evaluate", help="measure a checkpoint on labelled test images")
-    c.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="checkpoint folder")
+    c.add_argument("checkpoint", type=named_path, metavar="CHECKPOINT", help="checkpoint folder")
     _add_data_options(c)
     c.add_argument(
-        "--out", type=Path, help="folder for the figures (default: runs/evaluation/NAME)"
+        "--out", type=named_path, help="folder for the figures (default: runs/evaluation/NAME)"
     )
     c.add_argument(
-        "--photos", type=Path, help="folder of photographs: class-named subfolders, and none/"
+        "--photos", type=named_path, help="folder of photographs: class-named subfolders, and none/"
     )
     c.add_argument("--save", action="store_true", help="keep figures and metrics in the checkpoint")
     c.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     c.set_defaults(run=evaluate)
 
     c = commands.add_parser("export", help="write a checkpoint as an ONNX file")
-    c.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="checkpoint folder")
-    c.add_argument("--out", type=Path, help="the file to write (default: NAME.onnx)")
+    c.add_argument("checkpoint", type=named_path, metavar="CHECKPOINT", help="checkpoint folder")
+    c.add_argument("--out", type=named_path, help="the file to write (default: NAME.onnx)")
     c.set_defaults(run=export)
 
     c = commands.add_parser("import-keras", help="make a checkpoint of a Keras model")
-    c.add_argument("model", type=Path, metavar="MODEL", help="its file, .keras or .h5")
-    c.add_argument("--out", type=Path, help="checkpoint folder to write (default: runs/NAME)")
+    c.add_argument("model", type=named_path, metavar="MODEL", help="its file, .keras or .h5")
+    c.add_argument("--out", type=named_path, help="checkpoint folder to write (default: runs/NAME)")
     c.add_argument(
         "--class-names",
         nargs="+",
@@ -74,17 +74,22 @@ def parser() -> argparse.ArgumentParser:
 
     c = commands.add_parser("samples", help="draw nine training images, as the report's figure 9")
     _add_data_options(c)
-    c.add_argument("--out", type=Path, default=Path("samples.png"), help="default: %(default)s")
+    c.add_argument(
+        "--out", type=named_path, default=Path("samples.png"), help="default: %(default)s"
+    )
     c.set_defaults(run=samples)
     return p
 
 
 def _add_data_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--data", type=Path, default=Path("data"), help="folder of CIFAR-10, downloaded if need be"
+        "--data",
+        type=named_path,
+        default=Path("data"),
+        help="folder of CIFAR-10, downloaded if need be",
     )
     command.add_argument(
-        "--image-folder", type=Path, help="class-named subfolders of images instead"
+        "--image-folder", type=named_path, help="class-named subfolders of images instead"
     )
     command.add_argument("--strict", action="store_true", help="stop at an unreadable image")
 
@@ -123,6 +128,7 @@ def predict(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     from cifar_torch import evaluation_text
+    from cifar_torch.checkpoint import WEIGHTS
     from cifar_torch.classifier import Classifier
     from cifar_torch.evaluation import measure, measure_photos
     from cifar_torch.files import folder_identity
@@ -130,6 +136,9 @@ def evaluate(args: argparse.Namespace) -> int:
 
     folder = args.checkpoint.resolve()  # the one we may stand in is about to be replaced
     identity = folder_identity(folder)
+    out = args.out or (folder if args.save else Path("runs/evaluation") / folder.name)
+    if out.resolve() != folder and (out / WEIGHTS).exists():
+        raise UserError(f"{out} is another checkpoint, whose figures would be lost.")
     classifier = Classifier.load(args.checkpoint, precision="fp32")  # the same on every machine
     names, temperature = classifier.class_names, classifier.temperature
     images, measured_on = _test_images(args, classifier.checkpoint)
@@ -141,7 +150,6 @@ def evaluate(args: argparse.Namespace) -> int:
         metrics["photos"] = measure_photos(
             classifier.views(photos), labels, logits, temperature, classifier.none_below
         )
-    out = args.out or (folder if args.save else Path("runs/evaluation") / folder.name)
     if args.save:
         _keep(metrics, classifier.checkpoint, folder, identity)
     if args.out or not args.save:

@@ -145,6 +145,13 @@ def _read(folder: Path) -> Checkpoint:
 def _check(config: dict[str, Any], model: CifarNet) -> None:
     """Raises ValueError, TypeError: something in the config cannot be worked with."""
     names, none_below = config["class_names"], config.get("none_below")
+    if lacking := {"mean", "std"} - config.keys():
+        raise ValueError(f"it lacks {' and '.join(sorted(lacking))}")
+    for key in ("data", "recipe", "versions"):
+        if not isinstance(config.get(key, {}), dict):
+            raise ValueError(f"{key} is not an object")
+    if not isinstance(config.get("notes", ""), str):
+        raise ValueError("notes is not a text")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("class_names is not a list of names")
     if not len(names) == len(set(names)) == model.num_classes:
@@ -153,8 +160,8 @@ def _check(config: dict[str, Any], model: CifarNet) -> None:
         raise ValueError("it has fewer than 2 classes")
     if not 1e-3 < config.get("temperature", 1.0) < 1e3:
         raise ValueError("temperature is not a number between 0.001 and 1000")
-    if none_below is not None and math.isnan(none_below):
-        raise ValueError("none_below is not a number")
+    if none_below is not None and not -1e9 < none_below < 1e9:
+        raise ValueError("none_below is not a number between -1e9 and 1e9")
     if not all(map(math.isfinite, [*model.mean, *model.std])) or min(model.std) <= 0:
         raise ValueError("mean and std are not numbers, or std is not above 0")
 
@@ -218,7 +225,9 @@ def check_destination(out: Path, going_on: bool = False, resume: bool = False) -
     the unfinished run that is going on; with `resume` there must be one."""
     require_text(out)
     recover_folder(out)
-    free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; choose a new folder with --out.")
+    free = not out.exists() or not any(out.iterdir())
     if (out / STATE).exists():
         if not going_on:
             raise UserError(

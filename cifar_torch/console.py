@@ -1,11 +1,21 @@
 """How a command ends: with a status, and a sentence in place of a traceback."""
 
+import argparse
 import io
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from cifar_torch.errors import UserError
+
+
+def named_path(text: str) -> Path:
+    """A path on the command line. An empty one, as a variable gives that is not set, would be the
+    folder that one is in."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return Path(text)
 
 
 def run_command(program: str, command: Callable[[], int]) -> int:

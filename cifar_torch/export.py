@@ -44,8 +44,8 @@ def export_onnx(checkpoint: Checkpoint, path: str | Path) -> None:
     Raises UserError: the packages onnx and onnxscript are missing, or `path` cannot be written.
     """
     path = Path(path)
-    if not path.name:
-        raise UserError(f"{str(path)!r} names no file; as in --out best.onnx.")
+    if path.suffix.lower() != ".onnx":
+        raise UserError(f"{str(path)!r} is no name of an ONNX file; as in --out best.onnx.")
     try:
         import onnx
         import onnxscript  # noqa: F401  # torch.onnx needs it

@@ -161,14 +161,15 @@ def _class_folders(folder: Path) -> dict[str, str]:
 
 
 def pictures_in(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The picture files at any depth, in order, and all others; but for hidden ones, as thumbnails
-    are."""
+    """The picture files at any depth, in order, and all others, as pipes; but for hidden ones, as
+    thumbnails are."""
     pictures: list[Path] = []
     others: list[Path] = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for path in (Path(parent, name) for name in files if not name.startswith(".")):
-            (pictures if path.suffix.lower() in EXTENSIONS else others).append(path)
+            picture = path.suffix.lower() in EXTENSIONS and (path.is_file() or not path.exists())
+            (pictures if picture else others).append(path)
     return sorted(pictures, key=Path.as_posix), others
 
 
@@ -176,12 +177,17 @@ def say_passed_over(folder: Path, files: list[Path]) -> None:
     """Print how many files, and of which kinds, are not among the pictures of a folder."""
     if not files:
         return
-    kinds = sorted({path.suffix.lower() or "without extension" for path in files})
+    kinds = sorted({_kind(path) for path in files})
     print(
         f"Passed over in {folder}: {len(files)} {'file' if len(files) == 1 else 'files'} of other "
         f"kinds ({', '.join(kinds)}); {FORMATS_FOR_PEOPLE} can be read.",
         file=sys.stderr,
     )
+
+
+def _kind(path: Path) -> str:
+    suffix = path.suffix.lower()
+    return "not a file" if suffix in EXTENSIONS else suffix or "without extension"
 
 
 def say_folders_passed_over(folder: Path, read: Collection[str]) -> None:

@@ -1,11 +1,11 @@
 """Named training recipes: every knob of a training run, each with what it is for."""
 
-import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_origin
 
 from cifar_torch.errors import UserError
 
+MOST = 1e38  # of rates and limits: float32 has to hold what becomes of them
 Schedule = Literal["none", "inverse-time", "one-cycle"]
 
 
@@ -79,9 +79,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for ok, what in (
-            (self.epochs >= 1, "epochs must be at least 1"),
+            (1 <= self.epochs <= 2**31, "epochs must be at least 1, at most 2^31"),
             (1 <= self.batch_size <= 2**31, "batch_size must be at least 1, at most 2^31"),
-            (0 < self.lr < math.inf, "lr must be a number above 0"),
+            (0 < self.lr <= MOST, f"lr must be above 0, at most {MOST:g}"),
             (self.momentum > 0 or not self.nesterov, "nesterov needs a momentum above 0"),
             (0 <= self.momentum < 1, "momentum must be in [0, 1)"),
             (0 <= self.dropout < 1, "dropout must be in [0, 1)"),
@@ -94,9 +94,9 @@ class Recipe:
             (0 <= self.colour <= 1, "colour must be in [0, 1]"),
             (0 <= self.mixup <= 1, "mixup must be in [0, 1]"),
             (0 <= self.cutout <= 32, "cutout must be in [0, 32]"),
-            (0 <= self.weight_decay < math.inf, "weight_decay must be a number from 0 up"),
-            (0 <= self.max_norm < math.inf, "max_norm must be a number from 0 up"),
-            (self.teacher >= 0, "teacher must not be negative"),
+            (0 <= self.weight_decay <= MOST, f"weight_decay must be in [0, {MOST:g}]"),
+            (0 <= self.max_norm <= MOST, f"max_norm must be in [0, {MOST:g}]"),
+            (0 <= self.teacher <= 2**31, "teacher must be at least 0, at most 2^31"),
             (0 <= self.outliers <= 1, "outliers must be in [0, 1]"),
         ):
             if not ok:

@@ -161,13 +161,13 @@ class Trainer:
         return checkpoint
 
     def guesses(self) -> bool:
-        """Whether the network does worse, in its confidence, than one that is equally sure of all
-        classes, and no better than one that always gives the commonest answer."""
+        """Whether the network is hardly better, in its confidence, than one that is equally sure of
+        all classes, and no better than one that always gives the commonest answer."""
         last, labels = self.run.history[-1], self.validation.labels
         count = len(labels)
         right = round(last["val_accuracy"] * count)
         one_answer = labels.bincount().max().item() / count
-        unsure = last["val_loss"] > math.log(len(self.data.class_names))
+        unsure = last["val_loss"] > 0.99 * math.log(len(self.data.class_names))
         return unsure and wilson_interval(right, count)[0] <= one_answer
 
     def prepare(self, watch: Watch) -> None:

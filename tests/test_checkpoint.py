@@ -217,7 +217,11 @@ def change_config(**changes):
         (change_config(temperature=1e-300), "temperature is not a number between"),
         (change_config(temperature="x"), "does not describe a CifarNet"),
         (change_config(none_below="x"), "does not describe a CifarNet"),
+        (change_config(none_below=10**400), "none_below is not a number between"),
         (change_config(std=[0, 0, 0]), "std is not above 0"),
+        (lambda f: (f / "config.json").write_text("{}"), "lacks mean and std"),
+        (change_config(data=None), "data is not an object"),
+        (change_config(notes=1), "notes is not a text"),
         (lambda f: save_checkpoint(make_checkpoint(math.nan), f), "weights that are no numbers"),
     ],
 )
@@ -467,7 +471,7 @@ def test_the_answer_is_the_mean_over_the_views_of_a_picture(tmp_path):
 def test_unfamiliar_pictures_are_answered_none_with_their_runners_up(tmp_path):
     torch.manual_seed(0)
     model = CifarNet(num_classes=3)
-    config = {**model.settings(), "class_names": NAMES, "none_below": math.inf}
+    config = {**model.settings(), "class_names": NAMES, "none_below": 1e6}
     save_checkpoint(Checkpoint(model, config), tmp_path / "c")
     pixels = np.zeros((2, 32, 32, 3), np.uint8)
     for answer in Classifier.load(tmp_path / "c").classify_views(pixels[:, None]):

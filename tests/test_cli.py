@@ -162,6 +162,8 @@ def test_a_card_tells_other_images_than_the_checkpoints_own(tmp_path):
     assert "photos" in json.loads((own / "metrics.json").read_text())
     assert call_cifar_torch("evaluate", own, "--image-folder", other, "--save").returncode == 0
     assert "photos" not in json.loads((own / "metrics.json").read_text())
+    refused = call_cifar_torch("evaluate", REPORT, "--image-folder", ten, "--out", own)
+    assert refused.returncode == 2 and "is another checkpoint" in refused.stderr
     config = json.loads((own / "config.json").read_text())
     images = load_test_images(ten, CIFAR10_CLASSES)
     config["data"]["test_fingerprint"] = images.fingerprint()

@@ -69,17 +69,17 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("place", ["file/m.onnx", "x" * 300, ""])
+@pytest.mark.parametrize("place", ["file/m.onnx", "x" * 300 + ".onnx", "", "file"])
 def test_no_place_for_a_file_is_a_sentence(tmp_path, monkeypatch, place):
     (tmp_path / "file").write_text("")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"cannot write|names no file"):
+    with pytest.raises(UserError, match=r"cannot write|is no name of an ONNX file"):
         export_onnx(Checkpoint(CifarNet(2), {"class_names": ["a", "b"]}), place)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "taken").mkdir()
-    with pytest.raises(UserError, match=r"cannot write .*taken: Is a directory"):
-        export_onnx(Checkpoint(CifarNet(2), {"class_names": ["a", "b"]}), tmp_path / "taken")
-    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+    (tmp_path / "taken.onnx").mkdir()
+    with pytest.raises(UserError, match=r"cannot write .*taken\.onnx: Is a directory"):
+        export_onnx(Checkpoint(CifarNet(2), {"class_names": ["a", "b"]}), tmp_path / "taken.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken.onnx"]

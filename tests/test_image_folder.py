@@ -60,6 +60,14 @@ def test_files_of_other_kinds_are_told_once_for_all_classes(folder, capsys):
     assert said.count("Passed over") == 1
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no named pipes")
+def test_a_pipe_among_the_images_is_passed_over(folder, capsys):
+    write_image_folder(folder, 2)
+    os.mkfifo(folder / KINDS[0] / "pipe.png")
+    assert len(load_image_folder(folder).train) == 4
+    assert "1 file of other kinds (not a file)" in capsys.readouterr().err
+
+
 def test_unreadable_images_are_skipped_with_a_count_or_named(folder, capsys):
     write_image_folder(folder, 10)
     (folder / "ring" / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")

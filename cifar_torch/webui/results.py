@@ -1,6 +1,7 @@
 """The third tab: how good the model is, in pictures."""
 
 import functools
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -14,7 +15,7 @@ from torch import Tensor
 from cifar_torch.checkpoint import Checkpoint
 from cifar_torch.classifier import Classifier
 from cifar_torch.data import CIFAR10_CLASSES, Split
-from cifar_torch.errors import UserError
+from cifar_torch.errors import ReasonedError, UserError
 from cifar_torch.webui.datasets import has_test_images, images_for
 from cifar_torch.webui.drawings import (
     bars,
@@ -49,7 +50,13 @@ def tab(page: Page, gradio_tab: gr.Tab) -> None:
 
 def _report(page: Page, model: str, language: str) -> str:
     try:
-        return report_html(get_classifier(page, model), language)
+        classifier = get_classifier(page, model)
+        try:
+            return report_html(classifier, language)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            # Unlike its config, what was measured is not checked when a checkpoint is read.
+            print(f"app.py: {classifier.checkpoint.folder}: {error!r}", file=sys.stderr)
+            raise ReasonedError("metrics", "its figures are damaged.") from error
     except UserError as error:
         return alert(error, Words(language))
 

@@ -1,13 +1,20 @@
 """The third tab: the figures of a checkpoint."""
 
+import json
+import os
+import shutil
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from cifar_torch.classifier import Classifiers
 from cifar_torch.data import Split
 from cifar_torch.errors import UserError
 from cifar_torch.webui import results
 from cifar_torch.webui.words import Words
+from tests.server import ROOT
 from tests.webui.visitor import browser_test, open_tab
 
 
@@ -52,6 +59,17 @@ def test_the_most_confident_mistakes_are_found(visit):
     assert "said deer" in page.locator("#mistakes").inner_text()
     page.get_by_role("radio", name="Tiếng Việt").check()
     page.locator("#mistakes figure", has_text="hươu").first.wait_for()
+
+
+def test_damaged_figures_are_said_to_be_damaged(tmp_path, capsys):
+    copy = shutil.copytree(ROOT / "checkpoints" / "report", tmp_path / "report")
+    metrics = json.loads((copy / "metrics.json").read_text())
+    page = SimpleNamespace(classifiers=Classifiers(tmp_path))
+    for damage in ({"confusion": [[1]]}, {"accuracy_ci95": None}, {"by_class": "x"}):
+        (copy / "metrics.json").write_text(json.dumps(metrics | damage))
+        os.utime(copy)  # as if the folder were another one
+        assert "bị hỏng" in results._report(page, "report", "vi"), damage
+        assert "report" in capsys.readouterr().err
 
 
 def test_a_search_can_be_ended_after_every_batch(monkeypatch):
