@@ -127,7 +127,7 @@ def test_an_epoch_that_has_just_begun_has_no_figures():
     said = train.status_html(Status("training", "mine", begun), Words("en"))
     assert "Epoch 2 of 5" in said and "Loss" not in said and "not used" not in said
     said = train.status_html(Status("training", "mine", begun, unused=2), Words("en"))
-    assert "not used, because they are not readable pictures: 2." in said
+    assert "or are in no folder of a class: 2." in said
     said = train.status_html(Status("training", "mine", replace(begun, step=1)), Words("en"))
     assert "Loss 0.000" in said
     nan = ReasonedError("no_number", "the loss is no longer a number")
