@@ -1,4 +1,4 @@
-"""How a command ends: with a status, and a sentence in place of a traceback."""
+"""What commands share: how they take a path, and end with a sentence in place of a traceback."""
 
 import argparse
 import io
