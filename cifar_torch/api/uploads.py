@@ -104,11 +104,11 @@ async def _body(request: Request, take: Callable[[int], None] = lambda size: Non
     size, refused = 0, None
     async for chunk in request.stream():
         size += len(chunk)
-        if size > 8 * MAX_UPLOAD:
-            break
         if size > MAX_UPLOAD:
             message = f"At most {MAX_UPLOAD >> 20} MB can be sent in one request."
             refused = RefusedError(413, "too_large", message)
+        if size > 8 * MAX_UPLOAD:
+            break
         if refused:
             continue
         try:
